@@ -1,0 +1,43 @@
+//! Measures Capa Webhooks against the bare minimum that could do the same job.
+//!
+//! [`load`] publishes events over keep-alive connections, [`sink`] receives them, and between the two stands either the
+//! product or [`relay`]: an HTTP server that forwards each event at once and keeps nothing. The relay is the ceiling; the
+//! distance to it is the price of durability, signing, retries and fairness. [`compare`] runs the two in turn, each as a
+//! child process ([`child`], [`subject`]) so that only the server's own CPU, memory and disk writes are counted, and
+//! [`report`] sets the medians side by side.
+#![expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
+
+mod child;
+mod client;
+mod compare;
+mod event;
+mod http1;
+mod load;
+mod measure;
+mod probe;
+mod relay;
+mod report;
+mod sink;
+mod source;
+mod subject;
+mod units;
+
+use clap::Parser;
+
+#[derive(Parser)]
+#[command(name = "capa-webhooks-bench", version, about = "Load generator, sink, bare relay, and the comparison of all")]
+enum Cli {
+    Relay(relay::Args),
+    Sink(sink::Args),
+    Load(load::Args),
+    Compare(compare::Args),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse() {
+        Cli::Relay(args) => relay::main(&args),
+        Cli::Sink(args) => sink::main(&args),
+        Cli::Load(args) => load::main(&args),
+        Cli::Compare(args) => compare::main(&args),
+    }
+}
