@@ -8,6 +8,9 @@
 use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+/// How many sequence numbers each phase of a run keeps for itself, so that late arrivals of another are told apart.
+pub(crate) const PHASE: u64 = 50_000_000;
+
 const SEQUENCE_DIGITS: usize = 12;
 const SENT_AT_DIGITS: usize = 18;
 const SEQUENCE_KEY: &[u8] = b"\"benchSequence\":\"";
@@ -68,7 +71,7 @@ impl Template {
     /// A request that publishes one event of `partner`.
     pub(crate) fn single(host: &str, platform_key: &str, partner: &str) -> Self {
         let path = format!("/api/platform/v1/partners/{partner}/events");
-        Self::new(host, platform_key, &path, BODY.to_owned())
+        Self::new(host, platform_key, &path, BODY)
     }
 
     /// A request that publishes `size` events in one batch, taking the partners in turn.
@@ -77,10 +80,10 @@ impl Template {
             .map(|partner| format!(r#"{{"partnerId":"{partner}","payload":{BODY}}}"#))
             .collect();
         let body = format!(r#"{{"events":[{}]}}"#, items.join(","));
-        Self::new(host, platform_key, "/api/platform/v1/events", body)
+        Self::new(host, platform_key, "/api/platform/v1/events", &body)
     }
 
-    fn new(host: &str, platform_key: &str, path: &str, body: String) -> Self {
+    fn new(host: &str, platform_key: &str, path: &str, body: &str) -> Self {
         let mut request = String::new();
         // Writing to a `String` cannot fail.
         let _ = write!(

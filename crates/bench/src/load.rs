@@ -24,6 +24,7 @@ use crate::units::{grouped, histogram, micros, micros_text, per_second};
 
 /// A request without an answer for this long ends the run with an error.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(60);
+const ROOM: usize = 4096;
 
 /// Publish events at full speed (closed loop) or at a fixed rate (open loop).
 #[derive(clap::Args)]
@@ -78,7 +79,7 @@ pub(crate) struct Outcome {
     pub(crate) accepted: Vec<u64>,
     /// Events that were not accepted, by HTTP status, or by error code for an item of a batch.
     pub(crate) refused: BTreeMap<String, u64>,
-    /// Microseconds from when a request was due until its answer.
+    /// Microseconds from when a request was due until its 202. A quick refusal does not count.
     pub(crate) latency: Histogram<u64>,
     /// When the first request was due.
     pub(crate) started: Instant,
@@ -142,9 +143,7 @@ impl Plan {
         let host = self.address.to_string();
         match self.batch {
             Some(size) => vec![Template::batch(&host, &self.platform_key, &self.partners, size)],
-            None => {
-                self.partners.iter().map(|partner| Template::single(&host, &self.platform_key, partner)).collect()
-            }
+            None => self.partners.iter().map(|partner| Template::single(&host, &self.platform_key, partner)).collect(),
         }
     }
 }
@@ -164,7 +163,7 @@ pub(crate) async fn run(plan: &Plan) -> Result<Outcome> {
             stream,
             address: plan.address,
             request: Vec::new(),
-            answer: BytesMut::with_capacity(4096),
+            answer: BytesMut::with_capacity(4 * ROOM),
             templates: templates.clone(),
             first_sequence: plan.first_sequence,
             batch: plan.batch,
@@ -218,8 +217,7 @@ impl Connection {
         self.stream.write_all(&self.request).await?;
         loop {
             if let Some(answer) = Message::parse(&self.answer)? {
-                self.tally.latency.saturating_record(micros(due.elapsed()));
-                self.tally.count(&answer, sequence, self.batch)?;
+                self.tally.count(&answer, sequence, self.batch, due.elapsed())?;
                 let (total, close) = (answer.total, answer.close);
                 self.answer.advance(total);
                 if close {
@@ -227,14 +225,20 @@ impl Connection {
                 }
                 return Ok(());
             }
+            // Without room for a whole answer each read would take a few bytes only.
+            self.answer.reserve(ROOM);
             ensure!(self.stream.read_buf(&mut self.answer).await? > 0, "the server closed the connection");
         }
     }
 }
 
 impl Tally {
-    fn count(&mut self, answer: &Message<'_>, first: u64, batch: Option<usize>) -> Result<()> {
-        match (answer.status()?, batch) {
+    fn count(&mut self, answer: &Message<'_>, first: u64, batch: Option<usize>, took: Duration) -> Result<()> {
+        let status = answer.status()?;
+        if status == 202 {
+            self.latency.saturating_record(micros(took));
+        }
+        match (status, batch) {
             (202, None) => self.accepted.push(first),
             (202, Some(_)) => self.count_batch(answer.body, first)?,
             (status, batch) => *self.refused.entry(status.to_string()).or_default() += batch.unwrap_or(1) as u64,

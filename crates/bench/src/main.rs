@@ -22,6 +22,8 @@ mod source;
 mod subject;
 mod units;
 
+use std::process::ExitCode;
+
 use clap::Parser;
 
 #[derive(Parser)]
@@ -33,11 +35,18 @@ enum Cli {
     Compare(compare::Args),
 }
 
-fn main() -> anyhow::Result<()> {
-    match Cli::parse() {
+fn main() -> ExitCode {
+    let result = match Cli::parse() {
         Cli::Relay(args) => relay::main(&args),
         Cli::Sink(args) => sink::main(&args),
         Cli::Load(args) => load::main(&args),
         Cli::Compare(args) => compare::main(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }

@@ -22,7 +22,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 
-const QUEUE: usize = 1024;
+/// Events that wait for each partner. Short: a long queue would only add its own waiting time to every delivery.
+const QUEUE: usize = 32;
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// Forward each published event at once and keep nothing: the ceiling.

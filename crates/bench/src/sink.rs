@@ -15,13 +15,12 @@ use hdrhistogram::Histogram;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::event::{Mark, unix_micros};
+use crate::event::{Mark, PHASE, unix_micros};
 use crate::http1::Message;
 use crate::units::{grouped, histogram, micros_text};
 
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 2\r\n\r\nok";
-/// Sequence numbers further than this from the first of the phase are not ours; the table must stay bounded.
-const MOST_EVENTS: usize = 50_000_000;
+const ROOM: usize = 4096;
 const POLL: Duration = Duration::from_millis(5);
 
 /// Receive events and count them until Ctrl-C.
@@ -180,8 +179,8 @@ impl Arrivals {
     }
 
     fn index(&self, sequence: u64) -> Option<usize> {
-        let index = usize::try_from(sequence.checked_sub(self.first_sequence)?).ok()?;
-        (index < MOST_EVENTS).then_some(index)
+        let offset = sequence.checked_sub(self.first_sequence).filter(|offset| *offset < PHASE)?;
+        usize::try_from(offset).ok()
     }
 }
 
@@ -201,7 +200,7 @@ async fn accept(listener: std::net::TcpListener, arrivals: Arc<Mutex<Arrivals>>)
 }
 
 async fn serve(mut stream: TcpStream, arrivals: &Mutex<Arrivals>) -> Result<()> {
-    let mut buffer = BytesMut::with_capacity(16 * 1024);
+    let mut buffer = BytesMut::with_capacity(4 * ROOM);
     let mut answers = Vec::new();
     loop {
         let mut close = false;
@@ -216,6 +215,8 @@ async fn serve(mut stream: TcpStream, arrivals: &Mutex<Arrivals>) -> Result<()> 
             stream.write_all(&answers).await?;
             answers.clear();
         }
+        // Without room for a whole request each read would take a few bytes only.
+        buffer.reserve(ROOM);
         // An error in reading is the sender's way of going away, as ordinary as an orderly end.
         if close || !matches!(stream.read_buf(&mut buffer).await, Ok(1..)) {
             return Ok(());

@@ -190,11 +190,7 @@ impl Catalogue {
         };
         let known = match of.events.iter().position(|event| event.name == addition.name) {
             Some(at) => &mut of.events[at],
-            None => of.events.push_mut(Known {
-                name: addition.name,
-                description: String::new(),
-                optional: Vec::new(),
-            }),
+            None => of.events.push_mut(Known { name: addition.name, description: String::new(), optional: Vec::new() }),
         };
         add_new(&mut known.optional, addition.fields);
         if let Some(description) = addition.description {
@@ -235,7 +231,8 @@ fn add_new(list: &mut Vec<String>, fields: Vec<String>) {
 /// The malformed names among the additions.
 fn malformed(additions: &CatalogueAdditions) -> Vec<Problem> {
     const NAME: &str = "A name has 1 to 64 characters out of A-Z, 0-9 and _.";
-    const FIELD: &str = "A field has 1 to 64 characters out of letters, digits, _ and -, and begins with a letter or _.";
+    const FIELD: &str =
+        "A field has 1 to 64 characters out of letters, digits, _ and -, and begins with a letter or _.";
     const RESERVED: &str = "Every event has `type` and `event` in any case; leave them out.";
     let mut problems = Vec::new();
     let mut check_name = |place: String, name: &str| {
@@ -264,8 +261,7 @@ fn malformed(additions: &CatalogueAdditions) -> Vec<Problem> {
 }
 
 fn is_name(name: &str) -> bool {
-    (1..=MAX_NAME).contains(&name.len())
-        && name.bytes().all(|byte| matches!(byte, b'A'..=b'Z' | b'0'..=b'9' | b'_'))
+    (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(|byte| matches!(byte, b'A'..=b'Z' | b'0'..=b'9' | b'_'))
 }
 
 /// Fields are spelled so that JSON needs no escape for them and JavaScript does not take them for array indices.
@@ -279,3 +275,6 @@ fn is_field(field: &str) -> bool {
 pub(super) fn cut(name: &str) -> &str {
     name.char_indices().nth(MAX_NAME).map_or(name, |(end, _)| &name[..end])
 }
+
+#[cfg(test)]
+mod tests;

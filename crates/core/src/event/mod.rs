@@ -109,11 +109,13 @@ impl<'a> Check<'a> {
 
     /// The name of the event, where it is one of this type, or any where the type is not known.
     fn name(&mut self, kind: Option<&str>) -> Option<Cow<'a, str>> {
-        let names = || self.catalogue.entries().filter(|entry| kind.is_none_or(|kind| entry.kind == kind)).map(|e| e.name);
+        let names =
+            || self.catalogue.entries().filter(|entry| kind.is_none_or(|kind| entry.kind == kind)).map(|e| e.name);
         let name = match self.canonical.member(EVENT) {
             Some(Value::String(name)) => name,
             other => {
-                let problem = format!("{}; give the name of the event, such as {}.", lack(other.as_ref()), list(names().take(1)));
+                let problem =
+                    format!("{}; give the name of the event, such as {}.", lack(other.as_ref()), list(names().take(1)));
                 self.refuse(EVENT, problem);
                 return None;
             }
@@ -155,7 +157,8 @@ impl<'a> Check<'a> {
                 // An id is one wherever it is listed: it is searched for, so it keeps the form of an id.
                 Some(Value::String(_)) if field == TRANSACTION_ID => transaction = self.required(field),
                 Some(Value::Other(kind)) => {
-                    let problem = format!("This must be a string, not {}; leave it out when there is none.", kind.noun());
+                    let problem =
+                        format!("This must be a string, not {}; leave it out when there is none.", kind.noun());
                     self.refuse(field, problem);
                 }
                 Some(Value::String(_)) | None => {}
@@ -170,7 +173,9 @@ impl<'a> Check<'a> {
             Some(Value::String(text)) if text.is_empty() => {
                 self.refuse(field, "This is empty; give 1 to 256 characters.");
             }
-            Some(Value::String(text)) if text.len() > MAX_REQUIRED_CHARS && text.chars().count() > MAX_REQUIRED_CHARS => {
+            Some(Value::String(text))
+                if text.len() > MAX_REQUIRED_CHARS && text.chars().count() > MAX_REQUIRED_CHARS =>
+            {
                 self.refuse(field, "This is too long; give 1 to 256 characters.");
             }
             Some(Value::String(text)) => return Some(text),

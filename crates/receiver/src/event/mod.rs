@@ -29,6 +29,10 @@ const TRANSACTION: &str = "TRANSACTION";
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", try_from = "Map<String, Value>")]
 #[non_exhaustive]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "events are handled one at a time; a box would only stand in the way of matching"
+)]
 pub enum Event {
     /// The identification of a user has moved on.
     #[serde(rename = "KYC")]

@@ -69,7 +69,8 @@ struct Literal<'a> {
 impl<'a> Literal<'a> {
     /// Reads the number at `at` by JSON's grammar.
     fn scan(input: &'a [u8], mut at: usize) -> Step<Self> {
-        let mut number = Self { negative: false, integer: &[], fraction: &[], negative_exponent: false, exponent: &[], end: at };
+        let mut number =
+            Self { negative: false, integer: &[], fraction: &[], negative_exponent: false, exponent: &[], end: at };
         if input.get(at) == Some(&b'-') {
             number.negative = true;
             at += 1;

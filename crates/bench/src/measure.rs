@@ -1,0 +1,130 @@
+//! One round: a fresh server, warmed up, loaded for a fixed time, and held to every 202 it gave.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::event::PHASE;
+use crate::load::{self, Outcome, Plan};
+use crate::probe;
+use crate::sink::Sink;
+use crate::source::Limit;
+use crate::subject::{Kind, Setup, Subject};
+use crate::units::{micros, per_second};
+
+/// After the last arrival the server still notes outcomes; that work belongs to the events and is measured with them.
+const SETTLE: Duration = Duration::from_millis(500);
+
+/// How to load a server.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Load {
+    pub(crate) connections: usize,
+    pub(crate) warm_up: Duration,
+    pub(crate) time: Duration,
+    /// Events in a second, or `None` for as many as the server takes.
+    pub(crate) rate: Option<f64>,
+    /// With no arrival for this long, what is missing counts as lost. Longer than the product's first retry delay.
+    pub(crate) patience: Duration,
+}
+
+/// The figures of one round. Times in microseconds, sizes in bytes.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Round {
+    pub(crate) subject: Kind,
+    pub(crate) partners: usize,
+    pub(crate) round: usize,
+    pub(crate) accepted: u64,
+    /// Events that were not accepted, by status or error code.
+    pub(crate) refused: BTreeMap<String, u64>,
+    /// Accepted with a 202 and never delivered.
+    pub(crate) missing: u64,
+    /// Deliveries beyond the first of a notification.
+    pub(crate) duplicates: u64,
+    pub(crate) accepted_per_second: f64,
+    pub(crate) delivered_per_second: f64,
+    pub(crate) accept_p50: u64,
+    pub(crate) accept_p99: u64,
+    pub(crate) end_to_end_p50: u64,
+    pub(crate) end_to_end_p99: u64,
+    pub(crate) cpu_per_event: f64,
+    pub(crate) written_per_event: f64,
+    pub(crate) peak_memory: u64,
+    pub(crate) fsync_p50: u64,
+    pub(crate) fsync_p99: u64,
+}
+
+/// Runs rounds against one sink, giving each phase sequence numbers of its own.
+pub(crate) struct Bench {
+    sink: Sink,
+    next_sequence: u64,
+}
+
+impl Bench {
+    /// A bench whose servers deliver to `sink`.
+    pub(crate) fn new(sink: Sink) -> Self {
+        Self { sink, next_sequence: 0 }
+    }
+
+    /// Measures one round with a fresh server.
+    pub(crate) async fn round(&mut self, kind: Kind, number: usize, setup: &Setup, load: Load) -> Result<Round> {
+        let mut subject = Subject::start(kind, setup).await?;
+        let fsync = probe::fsync(subject.directory())?;
+        self.phase(&mut subject, load, load.warm_up).await?;
+
+        let before = subject.usage()?;
+        let outcome = self.phase(&mut subject, load, load.time).await?;
+        let after = subject.usage()?;
+
+        let accepted = outcome.accepted.len() as u64;
+        let arrivals = self.sink.arrivals();
+        let missing = outcome.accepted.iter().filter(|sequence| !arrivals.holds(**sequence)).count() as u64;
+        if missing > 0 {
+            eprintln!("{missing} accepted events never arrived; the {kind}'s log ends with:\n{}", subject.log_tail());
+        }
+        let delivering = arrivals.last.map_or(Duration::ZERO, |last| last.saturating_duration_since(outcome.started));
+        let events = accepted.max(1) as f64;
+        Ok(Round {
+            subject: kind,
+            partners: setup.partners,
+            round: number,
+            accepted,
+            refused: outcome.refused,
+            missing,
+            duplicates: arrivals.duplicates(),
+            accepted_per_second: per_second(accepted, outcome.took),
+            delivered_per_second: per_second(arrivals.distinct, delivering),
+            accept_p50: outcome.latency.value_at_quantile(0.5),
+            accept_p99: outcome.latency.value_at_quantile(0.99),
+            end_to_end_p50: arrivals.latency.value_at_quantile(0.5),
+            end_to_end_p99: arrivals.latency.value_at_quantile(0.99),
+            cpu_per_event: micros(after.cpu.saturating_sub(before.cpu)) as f64 / events,
+            written_per_event: after.written.saturating_sub(before.written) as f64 / events,
+            peak_memory: after.peak_memory,
+            fsync_p50: fsync.value_at_quantile(0.5),
+            fsync_p99: fsync.value_at_quantile(0.99),
+        })
+    }
+
+    /// Publishes for `time`, then waits until all that was accepted has arrived.
+    async fn phase(&mut self, subject: &mut Subject, load: Load, time: Duration) -> Result<Outcome> {
+        let plan = Plan {
+            address: subject.address,
+            platform_key: subject.platform_key.to_owned(),
+            partners: subject.partners.clone(),
+            connections: load.connections,
+            limit: Limit::Time(time),
+            rate: load.rate,
+            batch: None,
+            first_sequence: self.next_sequence,
+        };
+        self.sink.begin(self.next_sequence);
+        self.next_sequence += PHASE;
+        let outcome = load::run(&plan).await.map_err(|error| subject.explain(error))?;
+        self.sink.wait_for(outcome.accepted.len() as u64, load.patience).await;
+        tokio::time::sleep(SETTLE).await;
+        Ok(outcome)
+    }
+}

@@ -1,0 +1,262 @@
+//! The form of every answer and error.
+//!
+//! Version 1 answers are `{"status":"ok","data":…}`, version 2 and the platform's `{"success":true,"data":…}`. Errors
+//! carry the documented code and message, and in `details` what exactly was wrong and how to mend it.
+
+use axum::body::Body;
+use axum::response::Response;
+use capa_webhooks_core::problem::Problem;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use serde::Serialize;
+use serde_json::json;
+
+/// The two envelopes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// `{"status":…}`.
+    V1,
+    /// `{"success":…}`.
+    V2,
+}
+
+impl Version {
+    /// The envelope of a path: the partner API's `v1` has the first, all else the second.
+    pub fn of(uri: &Uri) -> Self {
+        if uri.path().starts_with("/api/partner/v1/") { Self::V1 } else { Self::V2 }
+    }
+
+    /// The two versions with their names in paths.
+    pub const ALL: [(Self, &str); 2] = [(Self::V1, "v1"), (Self::V2, "v2")];
+
+    /// An answer with `data`.
+    pub fn answer(self, status: StatusCode, data: &impl Serialize) -> Response {
+        #[derive(Serialize)]
+        struct One<'a, T> {
+            status: &'static str,
+            data: &'a T,
+        }
+        #[derive(Serialize)]
+        struct Two<'a, T> {
+            success: bool,
+            data: &'a T,
+        }
+        let body = match self {
+            Self::V1 => serde_json::to_vec(&One { status: "ok", data }),
+            Self::V2 => serde_json::to_vec(&Two { success: true, data }),
+        };
+        match body {
+            Ok(body) => respond(status, body),
+            Err(error) => ApiError::fault(&error).respond(self),
+        }
+    }
+}
+
+/// An error as the caller sees it.
+#[derive(Debug)]
+pub struct ApiError {
+    status: StatusCode,
+    code: &'static str,
+    message: &'static str,
+    details: Vec<Problem>,
+    headers: HeaderMap,
+}
+
+impl ApiError {
+    fn new(status: StatusCode, code: &'static str, message: &'static str) -> Self {
+        Self { status, code, message, details: Vec::new(), headers: HeaderMap::new() }
+    }
+
+    fn detail(mut self, field: &str, problem: impl Into<String>) -> Self {
+        self.details.push(Problem::new(field, problem));
+        self
+    }
+
+    fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
+    }
+
+    /// 400, with everything that is wrong.
+    pub fn invalid(details: Vec<Problem>) -> Self {
+        Self { details, ..Self::new(StatusCode::BAD_REQUEST, "INVALID_USER_INPUT_ERROR", "Invalid User Input") }
+    }
+
+    /// 400, with one thing that is wrong.
+    pub fn invalid_field(field: &str, problem: impl Into<String>) -> Self {
+        Self::invalid(vec![Problem::new(field, problem)])
+    }
+
+    /// 401: no key came.
+    pub fn key_missing(header: &'static str) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "API Key is missing")
+            .detail(header, format!("Send your key in the header {header}, as <uuid>:<uuid>."))
+    }
+
+    /// 401: what came is not a key.
+    pub fn key_malformed(header: &'static str) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "Invalid API Key format")
+            .detail(header, "A key has the form <uuid>:<uuid>: the key id, a colon, the secret.")
+    }
+
+    /// 401: there is no such key.
+    pub fn key_unknown(header: &'static str) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "Invalid API Key")
+            .detail(header, "The key is not known or was revoked, or its secret is wrong.")
+    }
+
+    /// 403: the partner is disabled.
+    pub fn partner_disabled() -> Self {
+        Self::new(StatusCode::FORBIDDEN, "INVALID_PARTNER_FLOW", "The partner has an invalid flow.")
+            .detail("", "The partner is disabled; ask Capa to enable it.")
+    }
+
+    /// 403: the key may not do this.
+    pub fn scope_missing(scope: &str) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "FORBIDDEN", "The API Key lacks a scope")
+            .detail("platform-api-key", format!("This call needs the scope `{scope}`; use a key that has it."))
+    }
+
+    /// 404 for a notification.
+    pub fn notification_not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", "Webhook notification not found")
+    }
+
+    /// 404 for a partner.
+    pub fn partner_not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", "Partner not found")
+    }
+
+    /// 404 for a key.
+    pub fn key_not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", "API Key not found")
+    }
+
+    /// 404 for a path that means nothing.
+    pub fn unknown_route() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", "Route not found")
+            .detail("", "No such path; see docs/api.md for the paths that exist.")
+    }
+
+    /// 405.
+    pub fn wrong_method(method: &Method) -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "Method not allowed")
+            .detail("", format!("{method} is not possible here; the header `allow` lists what is."))
+    }
+
+    /// 409: not in a status that can be retried.
+    pub fn not_failed() -> Self {
+        Self::new(StatusCode::CONFLICT, "CONFLICT", "Notification is not in FAILED status")
+    }
+
+    /// 409: retried as often as is allowed.
+    pub fn too_many_manual_retries() -> Self {
+        Self::new(
+            StatusCode::CONFLICT,
+            "CONFLICT",
+            "Partner webhook notification has reached the maximum number of manual retries (3)",
+        )
+    }
+
+    /// 409: nowhere to send it.
+    pub fn no_url() -> Self {
+        Self::new(StatusCode::CONFLICT, "CONFLICT", "No webhook URL is set")
+            .detail("url", "Set a URL with PUT /api/partner/v2/webhook-settings, then retry.")
+    }
+
+    /// 409 of any other kind.
+    pub fn conflict(message: &'static str, field: &str, problem: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "CONFLICT", message).detail(field, problem)
+    }
+
+    /// 413.
+    pub fn too_large(field: &str, problem: String) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", "Payload too large").detail(field, problem)
+    }
+
+    /// 415.
+    pub fn not_json() -> Self {
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE", "Unsupported media type")
+            .detail("content-type", "Send JSON, with the header content-type: application/json.")
+    }
+
+    /// 429, with the seconds to wait.
+    pub fn too_many_requests(wait: std::time::Duration) -> Self {
+        Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "TOO_MANY_REQUESTS",
+            "Rate limit exceeded. Try again in a few seconds.",
+        )
+        .header(header::RETRY_AFTER, HeaderValue::from(wait.as_millis().div_ceil(1000).max(1) as u64))
+    }
+
+    /// 503: nothing was stored, and it may be tried again.
+    pub fn unavailable() -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", "Service unavailable")
+            .detail("", "Nothing was stored. Try again after the seconds in the header retry-after.")
+            .header(header::RETRY_AFTER, HeaderValue::from_static("1"))
+    }
+
+    /// 500: a fault of ours. The log holds what happened, under the id that the caller sees.
+    pub fn fault(error: &dyn std::fmt::Display) -> Self {
+        let incident = uuid::Builder::from_random_bytes(crate::clock::random_bytes()).into_uuid();
+        tracing::error!(%incident, %error, "a request failed");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_SERVER_ERROR", "Internal server error")
+            .detail("", format!("The log holds more under incident {incident}."))
+    }
+
+    /// The HTTP status.
+    pub const fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The error of one item of a batch.
+    pub fn item(&self) -> serde_json::Value {
+        json!({"code": self.code, "message": self.message, "details": details(&self.details)})
+    }
+
+    /// The answer.
+    pub fn respond(self, version: Version) -> Response {
+        let mut body = match version {
+            Version::V1 => json!({"status": "error"}),
+            Version::V2 => json!({"success": false}),
+        };
+        body["code"] = self.code.into();
+        body["message"] = self.message.into();
+        body["error"] = self.message.into();
+        body["details"] = details(&self.details);
+        let mut response = respond(self.status, body.to_string().into_bytes());
+        response.headers_mut().extend(self.headers);
+        response
+    }
+}
+
+impl From<capa_webhooks_store::Error> for ApiError {
+    fn from(error: capa_webhooks_store::Error) -> Self {
+        Self::from_store(&error)
+    }
+}
+
+impl ApiError {
+    /// What a failure of the store means for the caller.
+    pub fn from_store(error: &capa_webhooks_store::Error) -> Self {
+        match error {
+            capa_webhooks_store::Error::Unavailable(_) => {
+                tracing::warn!(%error, "a request was refused");
+                Self::unavailable()
+            }
+            other => Self::fault(other),
+        }
+    }
+}
+
+fn details(problems: &[Problem]) -> serde_json::Value {
+    problems.iter().map(|problem| json!({"field": problem.field, "problem": problem.problem})).collect()
+}
+
+fn respond(status: StatusCode, body: Vec<u8>) -> Response {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

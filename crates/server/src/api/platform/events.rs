@@ -1,0 +1,225 @@
+//! Publishing: one event, many events, and the catalogue of what may be published.
+
+use super::{App, auth, body, respond};
+use crate::api::answer::{ApiError, Version};
+use crate::api::auth::Needs;
+use crate::clock::random_bytes;
+use crate::directory::Profile;
+use crate::ingest::NotAccepted;
+use axum::extract::{Path, Request, State};
+use axum::response::Response;
+use capa_webhooks_core::event::{self, Event};
+use capa_webhooks_core::id::{NotificationId, NotificationKey, PartnerId};
+use capa_webhooks_core::notification::Status;
+use capa_webhooks_core::problem::Problem;
+use capa_webhooks_store::{Accept, Accepted, Fate, IdempotencyKey};
+use http::{HeaderMap, StatusCode};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// The most events in one request.
+const MOST_EVENTS: usize = 1000;
+/// The largest request with many events, in bytes.
+const MOST_BYTES: usize = 8 * 1024 * 1024;
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+pub(super) async fn one(State(app): State<App>, Path(id): Path<String>, request: Request) -> Response {
+    match publish_one(&app, &id, request).await {
+        Ok((status, data)) => Version::V2.answer(status, &data),
+        Err(error) => {
+            app.metrics.refused(reason(&error));
+            error.respond(Version::V2)
+        }
+    }
+}
+
+pub(super) async fn many(State(app): State<App>, request: Request) -> Response {
+    match publish_many(&app, request).await {
+        Ok(events) => Version::V2.answer(StatusCode::ACCEPTED, &json!({ "events": events })),
+        Err(error) => {
+            app.metrics.refused(reason(&error));
+            error.respond(Version::V2)
+        }
+    }
+}
+
+pub(super) async fn types(State(app): State<App>, request: Request) -> Response {
+    let listed = async {
+        auth::platform(&app, request.headers(), Needs::Read).await?;
+        let rows: Vec<Value> = app
+            .catalogue
+            .entries()
+            .map(|entry| {
+                json!({
+                    "type": entry.kind,
+                    "event": entry.name,
+                    "description": entry.description,
+                    "requiredFields": entry.required,
+                    "optionalFields": entry.optional,
+                })
+            })
+            .collect();
+        Ok(json!({"count": rows.len(), "data": rows}))
+    };
+    respond(StatusCode::OK, listed.await)
+}
+
+async fn publish_one(app: &App, partner: &str, request: Request) -> Result<(StatusCode, Value), ApiError> {
+    let (parts, body) = request.into_parts();
+    auth::platform(app, &parts.headers, Needs::Publish).await?;
+    let partner = auth::partner_id(partner)?;
+    let profile = app.directory.partner(partner).await?.ok_or_else(ApiError::partner_not_found)?;
+    let bytes = body::json(app, &parts.headers, body, app.max_body).await?;
+    let idempotency = idempotency_header(app, &parts.headers)?;
+    let event = event::parse(&bytes, &app.catalogue).map_err(ApiError::invalid)?;
+    let accept = prepare(app, &profile, event, idempotency);
+    let (id, fate) = (accept.key.id, accept.fate);
+    let accepted = accept_all(app, vec![accept]).await?.pop();
+    let accepted = accepted.ok_or_else(|| ApiError::fault(&"the store answered nothing"))?;
+    let (status, id) = conclude(app, id, fate, accepted)?;
+    let code = if matches!(accepted, Accepted::Repeat { .. }) { StatusCode::OK } else { StatusCode::ACCEPTED };
+    Ok((code, json!({"id": id.to_string(), "status": status.as_str()})))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Envelope<'a> {
+    #[serde(borrow)]
+    events: Vec<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Item<'a> {
+    #[serde(rename = "partnerId")]
+    partner: String,
+    #[serde(rename = "idempotencyKey", default)]
+    idempotency: Option<String>,
+    #[serde(borrow)]
+    payload: &'a RawValue,
+}
+
+async fn publish_many(app: &App, request: Request) -> Result<Vec<Value>, ApiError> {
+    let (parts, body) = request.into_parts();
+    auth::platform(app, &parts.headers, Needs::Publish).await?;
+    let bytes = body::json(app, &parts.headers, body, MOST_BYTES).await?;
+    let envelope: Envelope<'_> = serde_json::from_slice(&bytes).map_err(|error| {
+        ApiError::invalid_field("events", format!("The body must be {{\"events\":[{{\"partnerId\",\"payload\"}}]}}: {error}."))
+    })?;
+    if !(1..=MOST_EVENTS).contains(&envelope.events.len()) {
+        return Err(ApiError::invalid_field("events", format!("Must have 1 to {MOST_EVENTS} items.")));
+    }
+    let mut answers: Vec<Option<Value>> = vec![None; envelope.events.len()];
+    let mut accepts = Vec::with_capacity(envelope.events.len());
+    for (index, item) in envelope.events.iter().enumerate() {
+        match prepare_item(app, item).await {
+            Ok(accept) => accepts.push((index, accept)),
+            // A store that does not answer concerns the whole request, not the item.
+            Err(error) if error.status().is_server_error() => return Err(error),
+            Err(error) => answers[index] = Some(error.item()),
+        }
+    }
+    let order: Vec<_> = accepts.iter().map(|(index, accept)| (*index, accept.key.id, accept.fate)).collect();
+    let accepted = accept_all(app, accepts.into_iter().map(|(_, accept)| accept).collect()).await?;
+    for ((index, id, fate), accepted) in order.into_iter().zip(accepted) {
+        answers[index] = Some(match conclude(app, id, fate, accepted) {
+            Ok((status, id)) => json!({"id": id.to_string(), "status": status.as_str()}),
+            Err(error) => error.item(),
+        });
+    }
+    Ok(answers.into_iter().flatten().collect())
+}
+
+async fn prepare_item(app: &App, item: &RawValue) -> Result<Accept, ApiError> {
+    let item: Item<'_> = serde_json::from_str(item.get()).map_err(|error| {
+        ApiError::invalid_field("", format!("An item must have partnerId, payload and, if wanted, idempotencyKey: {error}."))
+    })?;
+    let partner: PartnerId = auth::partner_id(&item.partner)?;
+    let profile = app.directory.partner(partner).await?.ok_or_else(ApiError::partner_not_found)?;
+    let payload = item.payload.get().as_bytes();
+    if payload.len() > app.max_body {
+        return Err(ApiError::too_large("payload", format!("An event may have at most {} bytes.", app.max_body)));
+    }
+    let idempotency = item.idempotency.map(|key| idempotency_key(app, "idempotencyKey", key)).transpose()?;
+    let event = event::parse(payload, &app.catalogue).map_err(|problems| {
+        let within = |field: String| if field.is_empty() { "payload".to_owned() } else { format!("payload.{field}") };
+        ApiError::invalid(problems.into_iter().map(|Problem { field, problem }| Problem::new(within(field), problem)).collect())
+    })?;
+    Ok(prepare(app, &profile, event, idempotency))
+}
+
+fn prepare(app: &App, profile: &Arc<Profile>, event: Event, idempotency: Option<IdempotencyKey>) -> Accept {
+    let nowhere = profile.leaves_out(&event.name).or_else(|| profile.unsendable());
+    let id = NotificationId::v7(app.clock.now(), random_bytes());
+    let key = NotificationKey { partner: profile.partner.id, id };
+    Accept { key, event, idempotency, fate: nowhere.map_or(Fate::Queue(None), Fate::NotSent) }
+}
+
+async fn accept_all(app: &App, accepts: Vec<Accept>) -> Result<Vec<Accepted>, ApiError> {
+    if accepts.is_empty() {
+        return Ok(Vec::new());
+    }
+    if app.is_stopping() {
+        return Err(ApiError::unavailable());
+    }
+    app.ingest.accept(accepts).await.map_err(|refused| match refused {
+        NotAccepted::Overloaded => ApiError::unavailable(),
+        NotAccepted::Store(error) => ApiError::from_store(&error),
+    })
+}
+
+fn conclude(
+    app: &App,
+    id: NotificationId,
+    fate: Fate,
+    accepted: Accepted,
+) -> Result<(Status, NotificationId), ApiError> {
+    match accepted {
+        Accepted::New => match fate {
+            Fate::Queue(_) => Ok((Status::Pending, id)),
+            Fate::NotSent(reason) => {
+                app.metrics.not_sent(reason);
+                Ok((Status::NotSent, id))
+            }
+        },
+        Accepted::Repeat { id, status } => Ok((status, id)),
+        Accepted::Conflict { id } => Err(ApiError::conflict(
+            "The idempotency key was used with another event",
+            IDEMPOTENCY_KEY,
+            format!("Use a new key for a new event. The key belongs to notification {id}."),
+        )),
+        Accepted::UnknownPartner => Err(ApiError::partner_not_found()),
+    }
+}
+
+fn idempotency_header(app: &App, headers: &HeaderMap) -> Result<Option<IdempotencyKey>, ApiError> {
+    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let text = value.to_str().ok().filter(|_| values.next().is_none());
+    let text = text.ok_or_else(|| ApiError::invalid_field(IDEMPOTENCY_KEY, "Give it once, in visible ASCII."))?;
+    idempotency_key(app, IDEMPOTENCY_KEY, text.to_owned()).map(Some)
+}
+
+fn idempotency_key(app: &App, field: &str, key: String) -> Result<IdempotencyKey, ApiError> {
+    if (1..=256).contains(&key.chars().count()) {
+        Ok(IdempotencyKey { key, retention: app.idempotency_retention })
+    } else {
+        Err(ApiError::invalid_field(field, "Must have 1 to 256 characters."))
+    }
+}
+
+/// One of a few fixed words for the metrics.
+fn reason(error: &ApiError) -> &'static str {
+    match error.status() {
+        StatusCode::BAD_REQUEST => "invalid",
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => "not_allowed",
+        StatusCode::NOT_FOUND => "unknown_partner",
+        StatusCode::CONFLICT => "conflict",
+        StatusCode::PAYLOAD_TOO_LARGE => "too_large",
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => "not_json",
+        StatusCode::SERVICE_UNAVAILABLE => "unavailable",
+        _ => "fault",
+    }
+}

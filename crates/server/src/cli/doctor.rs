@@ -1,0 +1,75 @@
+//! `capa-webhooks doctor`: proves that nothing accepted is stuck.
+
+use super::{load_config, runtime, with_settings};
+use crate::clock;
+use crate::config::StoreUrl;
+use crate::keyfile;
+use capa_webhooks_store::sqlite::{Options, SqliteStore};
+use capa_webhooks_store::{Examination, Store, Violation};
+use clap::{ArgMatches, Command};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+const EXAMPLES: &str = "\
+What it proves, in one consistent read of the store, beside a running service or without one:
+  - every accepted notification is either queued or has ended as SENT, FAILED or NOT_SENT; never neither, never both
+  - what is owned belongs to a process that has not ended
+  - no cycle has more recorded attempts than the first and five retries
+  - what is sealed can be opened with the master key, and the file is sound
+
+Examples:
+  capa-webhooks doctor
+  capa-webhooks doctor --store sqlite:/var/lib/capa-webhooks/capa-webhooks.db --master-key-file /etc/capa-webhooks.key
+
+It exits with 0 if all is well and with 1 if anything is wrong.";
+
+pub(super) fn command() -> Command {
+    let command = Command::new("doctor").about("Prove that nothing accepted is lost or stuck").after_help(EXAMPLES);
+    with_settings(command, &["store", "master_key_file"])
+}
+
+pub(super) fn run(given: &ArgMatches) -> Result<ExitCode, String> {
+    let config = load_config(given)?;
+    let StoreUrl::Sqlite(path) = &config.store;
+    let key = keyfile::read_master_key(&config.master_key_file)?;
+    let options = Options::new(key, Arc::new(clock::fill_random));
+    let examination = runtime()?.block_on(async {
+        let store = SqliteStore::open_read_only(path, options).map_err(|error| error.to_string())?;
+        store.examine().await.map_err(|error| error.to_string())
+    })?;
+    print(&examination);
+    Ok(if examination.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn print(examination: &Examination) {
+    let Examination { notifications, pending, owned, violations } = examination;
+    println!("{notifications} notifications: {} settled, {pending} pending ({owned} held by a process)", notifications - pending);
+    if violations.is_empty() {
+        println!("All is well: each of them is queued or settled, and everything can be read.");
+        return;
+    }
+    println!("{} violations:", violations.len());
+    for violation in violations {
+        println!("  {}", describe(violation));
+    }
+}
+
+fn describe(violation: &Violation) -> String {
+    match violation {
+        Violation::Stranded(key) => {
+            format!("notification {} of partner {} is neither queued nor settled", key.id, key.partner)
+        }
+        Violation::SettledTwice(key) => {
+            format!("notification {} of partner {} is queued although it is settled", key.id, key.partner)
+        }
+        Violation::Orphaned(key) => format!("the queue names notification {} of partner {}, which is not there", key.id, key.partner),
+        Violation::DeadOwner(key, life) => {
+            format!("notification {} of partner {} is held by {life}, which has ended", key.id, key.partner)
+        }
+        Violation::TooManyAttempts(key) => {
+            format!("notification {} of partner {} has more attempts in a cycle than are allowed", key.id, key.partner)
+        }
+        Violation::Unreadable { table, id } => format!("row {id} of {table} cannot be opened with this master key"),
+        Violation::Damaged(report) => format!("the file is damaged: {report}"),
+    }
+}

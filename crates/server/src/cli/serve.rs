@@ -1,0 +1,52 @@
+//! `capa-webhooks serve`.
+
+use super::{load_config, runtime, with_settings};
+use crate::boot::{Service, Surroundings};
+use crate::telemetry::log;
+use clap::{ArgMatches, Command};
+use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
+
+const EXAMPLES: &str = "\
+Examples:
+  capa-webhooks serve
+      Serves on 127.0.0.1:8080 and keeps everything in data/capa-webhooks.db. The first start makes the master key
+      (capa-webhooks.key) and an admin platform key (capa-webhooks.admin).
+
+  CAPA_WEBHOOKS_PLATFORM_KEY=… capa-webhooks serve --config /etc/capa-webhooks.toml --listen 0.0.0.0:8080
+      The file first, then the environment, then flags: each over the one before.
+
+  capa-webhooks serve --retry-delays 0s,1m,5m,10m,15m
+
+Signals: SIGTERM and SIGINT stop it: no new requests, then what is in flight is finished and recorded. A second one
+ends it at once; nothing is lost by that either.";
+
+pub(super) fn command() -> Command {
+    with_settings(Command::new("serve").about("Run the service").after_help(EXAMPLES), &[])
+}
+
+pub(super) fn run(given: &ArgMatches) -> Result<ExitCode, String> {
+    let config = load_config(given)?;
+    log::start(&config)?;
+    for name in &config.unknown_variables {
+        tracing::warn!(%name, "this environment variable is not a setting");
+    }
+    runtime()?.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
+        let mut service = Service::start(config, Surroundings::default()).await?;
+        let failed = tokio::select! {
+            _ = terminate.recv() => None,
+            _ = interrupt.recv() => None,
+            what = service.failed() => Some(what),
+        };
+        if let Some(what) = failed {
+            return Err(format!("{what}; see the log"));
+        }
+        tokio::select! {
+            () = service.stop() => Ok(ExitCode::SUCCESS),
+            _ = terminate.recv() => Ok(ExitCode::FAILURE),
+            _ = interrupt.recv() => Ok(ExitCode::FAILURE),
+        }
+    })
+}

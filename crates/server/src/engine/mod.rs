@@ -1,0 +1,232 @@
+//! Drives the step machine of `core` with real time, real sockets and the store. Decides nothing.
+//!
+//! One task owns the [`Engine`]. It takes in what happened, in batches, and carries out what the engine says: attempts
+//! run as tasks of their own ([`attempt`]), outcomes go to the recorder ([`recorder`]), claims and releases to the
+//! store. Everything reports back through the same channel.
+//!
+//! Stopping: the engine starts nothing new; what is in flight may finish within the grace period; what was seen is
+//! recorded; what the life still owns is freed.
+
+mod attempt;
+mod recorder;
+
+use crate::clock::Clock;
+use crate::directory::Directory;
+use crate::outgoing::Client;
+use crate::telemetry::metrics::Metrics;
+use crate::wake::Wake;
+use capa_webhooks_core::engine::words::{Claim, Record};
+use capa_webhooks_core::engine::{Action, Engine, Input, Limits, Wanted};
+use capa_webhooks_core::id::{LifeId, NotificationKey};
+use capa_webhooks_store::Store;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+
+/// How many reports are taken in before the engine's wishes are carried out.
+const STEPS: usize = 1024;
+/// How long to wait before the store is asked again after it failed.
+const STORE_PAUSE: Duration = Duration::from_millis(250);
+
+/// What the driver and its attempts work with.
+#[derive(Clone)]
+pub struct Context {
+    /// The truth.
+    pub store: Arc<dyn Store>,
+    /// Partners.
+    pub directory: Directory,
+    /// Makes the POSTs.
+    pub client: Arc<Client>,
+    /// Tells the time.
+    pub clock: Clock,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// Who owns what is held here.
+    pub life: LifeId,
+    /// Header names that carry the hex signature.
+    pub signature_headers: Arc<[http::HeaderName]>,
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context").field("life", &self.life).finish_non_exhaustive()
+    }
+}
+
+/// A running engine.
+#[derive(Debug)]
+pub struct Running {
+    drain: watch::Sender<bool>,
+    driver: tokio::task::JoinHandle<()>,
+    recorder: tokio::task::JoinHandle<()>,
+}
+
+impl Running {
+    /// Waits until the engine has ended by itself, which is a fault.
+    pub async fn ended(&mut self) {
+        tokio::select! {
+            _ = &mut self.driver => {}
+            _ = &mut self.recorder => {}
+        }
+    }
+
+    /// Lets what is in flight finish for `grace`, records what was seen, and ends. `true` if nothing was left in flight.
+    pub async fn stop(self, clock: &Clock, grace: Duration) -> bool {
+        self.drain.send_replace(true);
+        let mut driver = self.driver;
+        let finished = clock.deadline(grace, &mut driver).await.is_ok();
+        if !finished {
+            driver.abort();
+            _ = driver.await;
+        }
+        // With the driver gone the recorder's channel is closed: it records what it has and ends. A store that does
+        // not answer any more must not hold up the stop for ever.
+        let mut recorder = self.recorder;
+        if clock.deadline(grace.max(Duration::from_secs(5)), &mut recorder).await.is_err() {
+            recorder.abort();
+        }
+        finished
+    }
+}
+
+/// Where the engine is told what happened.
+#[derive(Debug)]
+pub struct Inbox {
+    sender: mpsc::UnboundedSender<Input>,
+    receiver: mpsc::UnboundedReceiver<Input>,
+}
+
+impl Default for Inbox {
+    fn default() -> Self {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        Self { sender, receiver }
+    }
+}
+
+impl Inbox {
+    /// The sending end.
+    pub fn sender(&self) -> mpsc::UnboundedSender<Input> {
+        self.sender.clone()
+    }
+
+    /// Starts an engine that reads this inbox.
+    pub fn start(self, context: Context, limits: Limits, wake: Wake) -> Running {
+        let (drain, draining) = watch::channel(false);
+        let (records, recorder) = recorder::start(context.clone(), self.sender.clone());
+        let driver = Driver {
+            engine: Engine::new(limits),
+            inputs: self.receiver,
+            reports: self.sender,
+            records,
+            wake,
+            draining,
+            context,
+        };
+        Running { drain, driver: tokio::spawn(driver.run()), recorder }
+    }
+}
+
+struct Driver {
+    engine: Engine,
+    inputs: mpsc::UnboundedReceiver<Input>,
+    reports: mpsc::UnboundedSender<Input>,
+    records: mpsc::UnboundedSender<Record>,
+    wake: Wake,
+    draining: watch::Receiver<bool>,
+    context: Context,
+}
+
+impl Driver {
+    async fn run(mut self) {
+        let mut inputs = vec![Input::Tick];
+        let mut actions = Vec::new();
+        let mut drained = false;
+        loop {
+            let now = self.context.clock.now();
+            for input in inputs.drain(..) {
+                self.engine.step(now, input, &mut actions);
+            }
+            for action in actions.drain(..) {
+                self.carry_out(action);
+            }
+            self.context.metrics.holds(self.engine.in_flight(), self.engine.held(), self.engine.unrecorded());
+            if drained && self.engine.in_flight() == 0 && self.engine.unrecorded() == 0 {
+                return;
+            }
+            let wake_at = self.engine.wake_at();
+            tokio::select! {
+                biased;
+                _ = self.inputs.recv_many(&mut inputs, STEPS) => {}
+                () = self.wake.woken() => inputs.push(Input::Poked),
+                _ = self.draining.wait_for(|draining| *draining), if !drained => {
+                    drained = true;
+                    inputs.push(Input::Drain);
+                }
+                () = wait_until(&self.context.clock, wake_at) => inputs.push(Input::Tick),
+            }
+        }
+    }
+
+    fn carry_out(&self, action: Action) {
+        let reports = self.reports.clone();
+        match action {
+            Action::Attempt(job) => {
+                let context = self.context.clone();
+                let mut report = Report { to: reports, what: Some(Input::Postponed { key: job.key }) };
+                tokio::spawn(async move {
+                    report.what = Some(attempt::make(&context, job).await);
+                });
+            }
+            Action::Record(record) => _ = self.records.send(*record),
+            Action::Claim(wanted) => {
+                let context = self.context.clone();
+                tokio::spawn(async move { _ = reports.send(claim(&context, wanted).await) });
+            }
+            Action::Release(keys) => {
+                let context = self.context.clone();
+                tokio::spawn(async move { release(&context, keys).await });
+            }
+        }
+    }
+}
+
+/// Sends its report when it is dropped, so that an attempt that panics is made again and not forgotten.
+struct Report {
+    to: mpsc::UnboundedSender<Input>,
+    what: Option<Input>,
+}
+
+impl Drop for Report {
+    fn drop(&mut self) {
+        if let Some(input) = self.what.take() {
+            // The driver lives until every attempt has reported, or the node is stopping.
+            _ = self.to.send(input);
+        }
+    }
+}
+
+async fn wait_until(clock: &Clock, moment: Option<capa_webhooks_core::time::Timestamp>) {
+    match moment {
+        Some(moment) => clock.sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn claim(context: &Context, wanted: Wanted) -> Input {
+    let Wanted { until, room, rooms, total } = wanted;
+    match context.store.claim(Claim { life: context.life, until, room, rooms, total }).await {
+        Ok(claimed) => Input::Claimed { jobs: claimed.jobs, more: claimed.more },
+        Err(error) => {
+            tracing::error!(%error, "due notifications could not be claimed; trying again");
+            Input::ClaimFailed
+        }
+    }
+}
+
+/// Gives rows up. Until it succeeds they are owned by this life and held by nobody, so it is tried until it does.
+async fn release(context: &Context, keys: Vec<NotificationKey>) {
+    while let Err(error) = context.store.release(context.life, keys.clone()).await {
+        tracing::error!(%error, count = keys.len(), "notifications could not be released; trying again");
+        context.clock.sleep(STORE_PAUSE).await;
+    }
+}

@@ -1,0 +1,47 @@
+//! Records outcomes, many in one transaction.
+//!
+//! What was seen of a receiver must not be forgotten, so a store that fails is asked again until it answers; meanwhile
+//! the engine starts nothing once enough outcomes wait (`Limits::unrecorded`).
+
+use super::{Context, STORE_PAUSE};
+use capa_webhooks_core::engine::Input;
+use capa_webhooks_core::engine::words::{Record, Recorded};
+use tokio::sync::mpsc;
+
+/// The most outcomes in one transaction.
+const BATCH: usize = 4_096;
+
+/// Starts the recorder; it ends when all senders are gone and everything is recorded.
+pub(super) fn start(
+    context: Context,
+    reports: mpsc::UnboundedSender<Input>,
+) -> (mpsc::UnboundedSender<Record>, tokio::task::JoinHandle<()>) {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    (sender, tokio::spawn(run(context, receiver, reports)))
+}
+
+async fn run(context: Context, mut records: mpsc::UnboundedReceiver<Record>, reports: mpsc::UnboundedSender<Input>) {
+    let mut batch = Vec::new();
+    while records.recv_many(&mut batch, BATCH).await > 0 {
+        let answers = record(&context, &batch).await;
+        for (record, recorded) in batch.drain(..).zip(answers) {
+            match recorded {
+                Recorded::Applied => context.metrics.recorded(record.next),
+                Recorded::Late => tracing::warn!(notification = %record.key.id, "an outcome came late"),
+            }
+            _ = reports.send(Input::Recorded { key: record.key, turn: record.turn, recorded });
+        }
+    }
+}
+
+async fn record(context: &Context, batch: &[Record]) -> Vec<Recorded> {
+    loop {
+        match context.store.record(context.life, batch.to_vec()).await {
+            Ok(answers) => return answers,
+            Err(error) => {
+                tracing::error!(%error, outcomes = batch.len(), "outcomes could not be recorded; trying again");
+                context.clock.sleep(STORE_PAUSE).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Figures for Prometheus. Nothing is counted by partner or person: labels have few values, all known beforehand.
+
+use capa_webhooks_core::notification::{NotSent, State, Status};
+use capa_webhooks_core::outcome::Answer;
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+use std::fmt;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+/// One label with a fixed set of values.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Kind {
+    kind: &'static str,
+}
+
+/// Every figure of the service.
+pub struct Metrics {
+    registry: Registry,
+    accepted: Counter,
+    refused: Family<Kind, Counter>,
+    attempts: Family<Kind, Counter>,
+    settled: Family<Kind, Counter>,
+    retried: Counter,
+    manual_retries: Counter,
+    attempt_seconds: Histogram,
+    in_flight: Gauge,
+    held: Gauge,
+    unrecorded: Gauge,
+    pending: Gauge,
+    oldest_unsettled: Gauge<f64, AtomicU64>,
+    commit_seconds: Histogram,
+    commit_rows: Histogram,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("capa_webhooks");
+        let attempt_seconds = Histogram::new(exponential_buckets(0.001, 2.0, 15));
+        let commit_seconds = Histogram::new(exponential_buckets(0.000_1, 2.0, 15));
+        let commit_rows = Histogram::new(exponential_buckets(1.0, 2.0, 13));
+        let metrics = Self {
+            accepted: Counter::default(),
+            refused: Family::default(),
+            attempts: Family::default(),
+            settled: Family::default(),
+            retried: Counter::default(),
+            manual_retries: Counter::default(),
+            attempt_seconds,
+            in_flight: Gauge::default(),
+            held: Gauge::default(),
+            unrecorded: Gauge::default(),
+            pending: Gauge::default(),
+            oldest_unsettled: Gauge::default(),
+            commit_seconds,
+            commit_rows,
+            registry: Registry::default(),
+        };
+        registry.register("accepted", "Events made durable", metrics.accepted.clone());
+        registry.register("publish_refused", "Events not accepted, by reason", metrics.refused.clone());
+        registry.register("attempts", "Attempts made, by what came back", metrics.attempts.clone());
+        registry.register("settled", "Notifications settled, by status", metrics.settled.clone());
+        registry.register("retried", "Automatic retries scheduled", metrics.retried.clone());
+        registry.register("manual_retries", "Manual retries granted", metrics.manual_retries.clone());
+        registry.register_with_unit(
+            "attempt",
+            "How long attempts took",
+            Unit::Seconds,
+            metrics.attempt_seconds.clone(),
+        );
+        registry.register("in_flight", "Attempts in flight", metrics.in_flight.clone());
+        registry.register("held", "Notifications held in memory", metrics.held.clone());
+        registry.register("unrecorded", "Outcomes that are being recorded", metrics.unrecorded.clone());
+        registry.register("pending", "Notifications that are not settled", metrics.pending.clone());
+        registry.register_with_unit(
+            "oldest_unsettled",
+            "Age of the oldest notification that is not settled",
+            Unit::Seconds,
+            metrics.oldest_unsettled.clone(),
+        );
+        registry.register_with_unit("commit", "How long commits took", Unit::Seconds, metrics.commit_seconds.clone());
+        registry.register("commit_rows", "Rows in a commit", metrics.commit_rows.clone());
+        Self { registry, ..metrics }
+    }
+}
+
+impl Metrics {
+    /// The figures in the text format of Prometheus.
+    pub fn encode(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string does not fail.
+        _ = text::encode(&mut text, &self.registry);
+        text
+    }
+
+    /// Events became durable.
+    pub fn accepted(&self, count: usize) {
+        self.accepted.inc_by(count as u64);
+    }
+
+    /// An event became durable and was settled at once, as not sent.
+    pub fn not_sent(&self, _: NotSent) {
+        self.settled.get_or_create(&Kind { kind: Status::NotSent.as_str() }).inc();
+    }
+
+    /// An event was not accepted; `reason` is one of a few fixed words.
+    pub fn refused(&self, reason: &'static str) {
+        self.refused.get_or_create(&Kind { kind: reason }).inc();
+    }
+
+    /// An attempt was made.
+    pub fn attempted(&self, answer: &Answer, duration: Duration) {
+        let kind = match answer {
+            Answer::Response { status: 200..=299, .. } => "2xx",
+            Answer::Response { status: 300..=399, .. } => "3xx",
+            Answer::Response { status: 400..=499, .. } => "4xx",
+            Answer::Response { .. } => "5xx",
+            Answer::None(failure) => failure.kind.as_str(),
+        };
+        self.attempts.get_or_create(&Kind { kind }).inc();
+        self.attempt_seconds.observe(duration.as_secs_f64());
+    }
+
+    /// An outcome was recorded.
+    pub fn recorded(&self, next: State) {
+        match next {
+            State::Pending(_) => _ = self.retried.inc(),
+            State::Settled { end, .. } => {
+                self.settled.get_or_create(&Kind { kind: end.status().as_str() }).inc();
+            }
+        }
+    }
+
+    /// A manual retry was granted.
+    pub fn manually_retried(&self) {
+        self.manual_retries.inc();
+    }
+
+    /// What the engine holds.
+    pub fn holds(&self, in_flight: usize, held: usize, unrecorded: usize) {
+        self.in_flight.set(signed(in_flight as u64));
+        self.held.set(signed(held as u64));
+        self.unrecorded.set(signed(unrecorded as u64));
+    }
+
+    /// What is still to be done.
+    pub fn backlog(&self, pending: u64, oldest: Duration) {
+        self.pending.set(signed(pending));
+        self.oldest_unsettled.set(oldest.as_secs_f64());
+    }
+
+    /// A transaction was committed.
+    pub fn committed(&self, rows: usize, took: Duration) {
+        self.commit_seconds.observe(took.as_secs_f64());
+        self.commit_rows.observe(f64::from(u32::try_from(rows).unwrap_or(u32::MAX)));
+    }
+}
+
+fn signed(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_appear_under_their_names() {
+        let metrics = Metrics::default();
+        metrics.accepted(3);
+        metrics.refused("overloaded");
+        metrics.backlog(2, Duration::from_millis(1500));
+        let text = metrics.encode();
+        for line in [
+            "capa_webhooks_accepted_total 3",
+            "capa_webhooks_publish_refused_total{kind=\"overloaded\"} 1",
+            "capa_webhooks_pending 2",
+            "capa_webhooks_oldest_unsettled_seconds 1.5",
+            "capa_webhooks_in_flight 0",
+        ] {
+            assert!(text.contains(line), "{line} in {text}");
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Taking up due work that nobody owns, and giving up what does not fit in memory.
+//!
+//! A claim looks for its rows on a reading connection and reads their payloads there; the writer then only sets the
+//! owner, row by row, on the condition that nothing has changed since. So a long look through many partners holds up
+//! no accept. What another claim was quicker to take is left out.
+//!
+//! The look goes from partner to partner of the index of unowned rows, and within a partner from the longest due. It
+//! begins after the partner that the last claim served last, so that nobody is starved when `total` cuts a claim short.
+
+use super::SqliteStore;
+use super::fault::Fault;
+use super::rows::{corrupt, moment, partner_keys, payload, sql_count};
+use crate::seal::Keyring;
+use crate::{Claim, Claimed, Error, Job};
+use capa_webhooks_core::id::{LifeId, NotificationId, NotificationKey, PartnerId};
+use capa_webhooks_core::notification::Turn;
+use rusqlite::{Connection, OptionalExtension};
+use std::sync::{Arc, PoisonError};
+
+impl SqliteStore {
+    pub(super) async fn claim_due(&self, claim: Claim) -> Result<Claimed, Error> {
+        let life = claim.life;
+        let last = *self.served_last.lock().unwrap_or_else(PoisonError::into_inner);
+        let ring = Arc::clone(&self.ring);
+        let found = self.readers.read(move |tx| look(tx, &ring, &claim, last)).await?;
+        if let Some(last) = found.jobs.last() {
+            *self.served_last.lock().unwrap_or_else(PoisonError::into_inner) = Some(last.key.partner);
+        }
+        let wanted: Vec<_> = found.jobs.iter().map(|job| (job.key, job.turn)).collect();
+        let taken: Option<Vec<bool>> = self
+            .write(wanted.len(), move |session| {
+                if !session.is_alive(life)? {
+                    return Ok(None);
+                }
+                wanted.iter().map(|(key, turn)| take(&session.conn, life, *key, *turn)).collect::<Result<_, _>>().map(Some)
+            })
+            .await?;
+        let Some(taken) = taken else { return Ok(Claimed::default()) };
+        let jobs = found.jobs.into_iter().zip(taken).filter_map(|(job, taken)| taken.then_some(job)).collect();
+        Ok(Claimed { jobs, more: found.more })
+    }
+
+    pub(super) async fn release_rows(&self, life: LifeId, keys: Vec<NotificationKey>) -> Result<(), Error> {
+        self.write(keys.len(), move |session| {
+            let mut statement = session
+                .conn
+                .prepare_cached("UPDATE queue SET owner = NULL WHERE partner = ?1 AND id = ?2 AND owner = ?3")?;
+            for key in &keys {
+                statement.execute((key.partner.as_bytes(), key.id.as_bytes(), life.as_bytes()))?;
+            }
+            Ok(())
+        })
+        .await
+    }
+}
+
+fn look(conn: &Connection, ring: &Keyring, claim: &Claim, last: Option<PartnerId>) -> Result<Claimed, Fault> {
+    let mut found = Claimed::default();
+    let mut at = last;
+    let mut wrapped = last.is_none();
+    loop {
+        let Some(partner) = next_partner(conn, at)? else {
+            if wrapped {
+                return Ok(found);
+            }
+            (at, wrapped) = (None, true);
+            continue;
+        };
+        // Once around: back where the look began.
+        if wrapped && last.is_some_and(|last| partner > last) {
+            return Ok(found);
+        }
+        at = Some(partner);
+        look_at_partner(conn, ring, claim, partner, &mut found)?;
+        if found.more {
+            return Ok(found);
+        }
+    }
+}
+
+/// The first partner after `after` that has rows nobody owns, due or not.
+fn next_partner(conn: &Connection, after: Option<PartnerId>) -> Result<Option<PartnerId>, Fault> {
+    let mut statement = conn.prepare_cached(
+        "SELECT partner FROM queue INDEXED BY queue_unowned
+         WHERE owner IS NULL AND blocked = 0 AND partner > ?1 ORDER BY partner LIMIT 1",
+    )?;
+    // The empty value sorts before every id.
+    let after: &[u8] = after.as_ref().map_or(&[], |partner| partner.as_bytes());
+    Ok(statement.query_row([after], |row| row.get(0)).optional()?.map(PartnerId::from_bytes))
+}
+
+fn look_at_partner(
+    conn: &Connection,
+    ring: &Keyring,
+    claim: &Claim,
+    partner: PartnerId,
+    found: &mut Claimed,
+) -> Result<(), Fault> {
+    let room = claim.rooms.get(&partner).copied().unwrap_or(claim.room);
+    let rest = claim.total.saturating_sub(found.jobs.len());
+    // One row more than `total` allows tells whether something is left.
+    let limit = room.min(rest + 1);
+    if limit == 0 {
+        return Ok(());
+    }
+    let keys = partner_keys(conn, ring, partner)?;
+    let mut statement = conn.prepare_cached(
+        "SELECT queue.id, cycle, number, due, seq FROM queue INDEXED BY queue_unowned
+         JOIN notifications USING (partner, id)
+         WHERE partner = ?1 AND owner IS NULL AND blocked = 0 AND due <= ?2 ORDER BY due, queue.id LIMIT ?3",
+    )?;
+    let mut rows = statement.query((partner.as_bytes(), claim.until.as_millis(), sql_count(limit)))?;
+    while let Some(row) = rows.next()? {
+        if found.jobs.len() == claim.total {
+            found.more = true;
+            return Ok(());
+        }
+        let key = NotificationKey { partner, id: NotificationId::from_bytes(row.get(0)?) };
+        let turn = Turn { cycle: row.get(1)?, number: row.get(2)?, due: moment(row.get(3)?) };
+        let body = match &keys {
+            Some(keys) => payload(conn, keys, key, row.get(4)?),
+            None => Err(corrupt("partners", "data_key", partner).into()),
+        };
+        match body {
+            Ok(body) => found.jobs.push(Job { key, turn, body }),
+            // One broken row must not hold up all others. It stays pending, and `examine` reports it.
+            Err(Fault::Store(error @ Error::Corrupt { .. })) => {
+                tracing::error!(%error, "a notification cannot be sent: its stored row is broken; run `doctor`");
+            }
+            Err(fault) => return Err(fault),
+        }
+    }
+    Ok(())
+}
+
+fn take(conn: &Connection, life: LifeId, key: NotificationKey, turn: Turn) -> Result<bool, Fault> {
+    let taken = conn
+        .prepare_cached(
+            "UPDATE queue SET owner = ?1
+             WHERE partner = ?2 AND id = ?3 AND cycle = ?4 AND number = ?5 AND due = ?6 AND owner IS NULL AND blocked = 0",
+        )?
+        .execute((
+            life.as_bytes(),
+            key.partner.as_bytes(),
+            key.id.as_bytes(),
+            turn.cycle,
+            turn.number,
+            turn.due.as_millis(),
+        ))?;
+    Ok(taken == 1)
+}

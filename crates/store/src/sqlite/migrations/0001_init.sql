@@ -1,0 +1,154 @@
+-- The tables of Capa Webhooks. Times are milliseconds since the Unix epoch, ids the 16 bytes of a UUID.
+--
+-- What an event costs (happy path): one row each in payloads, notifications and attempts, and one in queue that is gone
+-- again when the event is settled. No further index is touched, and every row lands at the end of its partner's rows
+-- (ids are UUIDv7), so that a batch changes few pages. Each index here says who reads it.
+
+CREATE TABLE meta (
+    name  TEXT NOT NULL PRIMARY KEY,
+    value ANY  NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- One row for each start of the process.
+CREATE TABLE nodes (
+    life     BLOB    NOT NULL PRIMARY KEY CHECK (length(life) = 16),
+    begun_at INTEGER NOT NULL,
+    ended_at INTEGER
+) STRICT, WITHOUT ROWID;
+
+-- A row outlives its partner, so that an id is never used again; erasing takes the data key and blanks the name.
+CREATE TABLE partners (
+    id         BLOB    NOT NULL PRIMARY KEY CHECK (length(id) = 16),
+    name       TEXT    NOT NULL,
+    disabled   INTEGER NOT NULL CHECK (disabled IN (0, 1)),
+    state      TEXT    NOT NULL CHECK (state IN ('active', 'erasing', 'erased')),
+    data_key   BLOB,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    CHECK ((state = 'erased') = (data_key IS NULL))
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE settings (
+    partner         BLOB    NOT NULL PRIMARY KEY REFERENCES partners (id),
+    id              BLOB    NOT NULL CHECK (length(id) = 16),
+    url             BLOB,                                    -- sealed
+    ack_rule        TEXT    CHECK (ack_rule IN ('200', '2xx')),
+    retry_delays    TEXT,                                    -- milliseconds, separated by commas
+    attempt_timeout INTEGER,                                 -- milliseconds
+    events          TEXT,                                    -- names, separated by line feeds
+    created_at      INTEGER NOT NULL,
+    updated_at      INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE secrets (
+    partner    BLOB    NOT NULL PRIMARY KEY REFERENCES partners (id),
+    secret     BLOB    NOT NULL,                             -- sealed
+    created_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE api_keys (
+    id          BLOB    NOT NULL PRIMARY KEY CHECK (length(id) = 16),
+    partner     BLOB    NOT NULL REFERENCES partners (id),
+    secret_hash BLOB    NOT NULL CHECK (length(secret_hash) = 32),
+    created_at  INTEGER NOT NULL,
+    revoked_at  INTEGER
+) STRICT, WITHOUT ROWID;
+-- Read when a partner is shown or erased.
+CREATE INDEX api_keys_of_partner ON api_keys (partner);
+
+CREATE TABLE platform_keys (
+    id          BLOB    NOT NULL PRIMARY KEY CHECK (length(id) = 16),
+    secret_hash BLOB    NOT NULL CHECK (length(secret_hash) = 32),
+    publish     INTEGER NOT NULL CHECK (publish IN (0, 1)),
+    admin       INTEGER NOT NULL CHECK (admin IN (0, 1)),
+    read        INTEGER NOT NULL CHECK (read IN (0, 1)),
+    name        TEXT    NOT NULL,
+    created_at  INTEGER NOT NULL,
+    revoked_at  INTEGER
+) STRICT, WITHOUT ROWID;
+
+-- The sealed bodies, apart from the rest: lists and counts then read narrow rows only. In place of an index on
+-- (partner, id) over one wide table, the narrow table is that index. `seq` rises in the order of the commits.
+CREATE TABLE payloads (
+    seq    INTEGER NOT NULL PRIMARY KEY,
+    sealed BLOB    NOT NULL
+) STRICT;
+
+-- Append-only. No index by transaction or user: their entries would fall on random pages, a whole page of log for each
+-- event; a search reads the partner's narrow rows instead. The two hashes are also the resource key: the transaction's,
+-- or the user's where the event is of no transaction.
+CREATE TABLE notifications (
+    partner          BLOB    NOT NULL,
+    id               BLOB    NOT NULL CHECK (length(id) = 16),
+    seq              INTEGER NOT NULL,
+    event            TEXT    NOT NULL,
+    accepted_at      INTEGER NOT NULL,
+    transaction_hash INTEGER,
+    user_hash        INTEGER NOT NULL,
+    PRIMARY KEY (partner, id)
+) STRICT, WITHOUT ROWID;
+
+-- One row for every notification that is not settled. This is the whole truth about what is still to be done.
+CREATE TABLE queue (
+    partner BLOB    NOT NULL,
+    id      BLOB    NOT NULL,
+    cycle   INTEGER NOT NULL CHECK (cycle >= 1),
+    number  INTEGER NOT NULL CHECK (number BETWEEN 1 AND 6),
+    due     INTEGER NOT NULL,
+    owner   BLOB,
+    blocked INTEGER NOT NULL DEFAULT 0 CHECK (blocked IN (0, 1)),
+    PRIMARY KEY (partner, id)
+) STRICT, WITHOUT ROWID;
+-- Read by claims. An event that its node holds in memory from accept to settling never enters it.
+CREATE INDEX queue_unowned ON queue (partner, due) WHERE owner IS NULL AND blocked = 0;
+
+-- Append-only facts. The life is part of the key: after a crash or a takeover two lives may have made the same attempt.
+-- A fact with a result is the one that settled its cycle.
+CREATE TABLE attempts (
+    partner     BLOB    NOT NULL,
+    id          BLOB    NOT NULL,
+    cycle       INTEGER NOT NULL CHECK (cycle >= 1),
+    number      INTEGER NOT NULL CHECK (number BETWEEN 1 AND 6),
+    life        BLOB    NOT NULL,                            -- all zeros where no life took part
+    started_at  INTEGER NOT NULL,
+    duration_us INTEGER NOT NULL,
+    class       TEXT    NOT NULL CHECK (class IN ('acked', 'rejected', 'not_sent', 'dns', 'address_refused', 'connect',
+                                                  'connect_timeout', 'tls', 'timeout', 'disconnected', 'protocol')),
+    http_status INTEGER,
+    detail      BLOB,                                        -- sealed: URL, then response body or failure message
+    next_due    INTEGER,
+    result      TEXT    CHECK (result IN ('SENT', 'FAILED', 'NOT_SENT')),
+    reason      TEXT    CHECK (reason IN ('no_url', 'partner_disabled', 'event_filtered', 'partner_erased')),
+    PRIMARY KEY (partner, id, cycle, number, life),
+    CHECK (result IS NOT 'SENT' OR class = 'acked'),
+    CHECK (result IS NOT 'FAILED' OR class NOT IN ('acked', 'not_sent')),
+    CHECK ((class = 'not_sent') = (result IS 'NOT_SENT')),
+    CHECK ((reason IS NOT NULL) = (result IS 'NOT_SENT')),
+    CHECK (next_due IS NULL OR result IS NULL)
+) STRICT, WITHOUT ROWID;
+-- Read by lists of a status. What was simply sent never enters it.
+CREATE INDEX attempts_unhappy ON attempts (partner, id, cycle, result) WHERE result IN ('FAILED', 'NOT_SENT');
+
+-- Append-only: one row for each manual retry. The first cycle has none.
+CREATE TABLE cycles (
+    partner BLOB    NOT NULL,
+    id      BLOB    NOT NULL,
+    cycle   INTEGER NOT NULL CHECK (cycle BETWEEN 2 AND 4),
+    at      INTEGER NOT NULL,
+    via     TEXT    NOT NULL CHECK (via IN ('single', 'bulk')),
+    PRIMARY KEY (partner, id, cycle)
+) STRICT, WITHOUT ROWID;
+-- Read by the limit of single retries a minute.
+CREATE INDEX cycles_of_partner ON cycles (partner, at);
+
+-- Rows lie in the order in which keys were first used, so that the oldest are found without an index by time.
+CREATE TABLE idempotency (
+    used_order   INTEGER NOT NULL PRIMARY KEY,
+    partner      BLOB    NOT NULL,
+    key_hash     BLOB    NOT NULL CHECK (length(key_hash) = 16),
+    payload_hash BLOB    NOT NULL CHECK (length(payload_hash) = 16),
+    id           BLOB    NOT NULL,
+    first_used   INTEGER NOT NULL
+) STRICT;
+-- Read by every publish that carries a key.
+CREATE UNIQUE INDEX idempotency_by_key ON idempotency (partner, key_hash);

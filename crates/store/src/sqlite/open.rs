@@ -1,0 +1,212 @@
+//! Opening a store: the checks, the lock, the connections.
+
+use super::fault::Fault;
+use super::readers::Readers;
+use super::writer::{Session, Writer};
+use super::{SqliteStore, schema};
+use crate::Error;
+use crate::seal::{Entropy, Keyring, MasterKey, MasterKeyId};
+use rusqlite::{Connection, OpenFlags};
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// The oldest SQLite that is safe here: earlier ones can damage a database in WAL mode.
+const OLDEST_SQLITE: i32 = 3_051_003;
+
+/// How long to wait for another process that holds SQLite's write lock (an operator's shell; never a second server).
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How a store is opened.
+#[derive(Clone)]
+pub struct Options {
+    /// The key under which data keys are sealed.
+    pub master_key: MasterKey,
+    /// Random bytes for data keys and nonces.
+    pub entropy: Entropy,
+    /// A clock that only runs forward, in microseconds from any origin; measures commits.
+    pub stopwatch: Arc<dyn Fn() -> u64 + Send + Sync>,
+    /// Told of every commit, on the writer thread: it must be quick.
+    pub on_commit: Arc<dyn Fn(&Commit) + Send + Sync>,
+    /// How many connections read at a time.
+    pub readers: usize,
+}
+
+impl Options {
+    /// The usual options: four readers, nobody told of commits, and no stopwatch.
+    pub fn new(master_key: MasterKey, entropy: Entropy) -> Self {
+        Self { master_key, entropy, stopwatch: Arc::new(|| 0), on_commit: Arc::new(|_| ()), readers: 4 }
+    }
+}
+
+/// One transaction that reached the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Commit {
+    /// Pieces of work (calls of the store) in it.
+    pub calls: usize,
+    /// Rows (events, outcomes, …) in it, as the calls counted them.
+    pub rows: usize,
+    /// From beginning the transaction to its end on the disk.
+    pub took: Duration,
+}
+
+impl SqliteStore {
+    /// Opens the store at `path` for serving, and makes it if there is none. Blocks while it reads the disk.
+    ///
+    /// # Errors
+    /// [`Error::CannotOpen`] says what is wrong and how to mend it: another process serves the store, the store names
+    /// another master key, the file is not a store, or the file system refuses.
+    pub fn open(path: &Path, options: Options) -> Result<Self, Error> {
+        check_version()?;
+        make_folder(path)?;
+        let lock = lock(path)?;
+        let mut conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
+        prepare(&mut conn, options.master_key.id()).map_err(|fault| cannot_open(path, fault))?;
+        check_key(&conn, path, &options.master_key)?;
+        let session = Session::new(conn).map_err(|fault| cannot_open(path, fault))?;
+        let readers = Readers::open(path, options.readers).map_err(|fault| cannot_open(path, fault))?;
+        let writer = Writer::start(session, options.stopwatch, options.on_commit)
+            .map_err(|error| cannot_open(path, Error::Failed(error.to_string()).into()))?;
+        Ok(Self {
+            writer: Some(writer),
+            readers,
+            ring: Arc::new(Keyring::new(&options.master_key, options.entropy)),
+            served_last: Mutex::new(None),
+            _lock: Some(lock),
+        })
+    }
+
+    /// Opens the store at `path` for reading, also while a server runs on it. Every method that writes fails.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; a store that is not there, or not at this version's tables, is refused too.
+    pub fn open_read_only(path: &Path, options: Options) -> Result<Self, Error> {
+        check_version()?;
+        if !path.exists() {
+            return Err(Error::CannotOpen(format!("there is no store at {}", path.display())));
+        }
+        let conn = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        if !schema::is_current(&conn).map_err(|fault| cannot_open(path, fault))? {
+            let text = "the tables are of an older version; start the server once, which brings them up to date";
+            return Err(cannot_open(path, Error::CannotOpen(text.to_owned()).into()));
+        }
+        check_key(&conn, path, &options.master_key)?;
+        Ok(Self {
+            writer: None,
+            readers: Readers::open(path, options.readers).map_err(|fault| cannot_open(path, fault))?,
+            ring: Arc::new(Keyring::new(&options.master_key, options.entropy)),
+            served_last: Mutex::new(None),
+            _lock: None,
+        })
+    }
+
+    /// The master key that the store at `path` names; `None` if there is no store. To be asked before a new key file is
+    /// made: a new key beside a store that names another could open nothing in it.
+    ///
+    /// # Errors
+    /// [`Error::CannotOpen`] if the file cannot be read or is not a store.
+    pub fn names_key(path: &Path) -> Result<Option<MasterKeyId>, Error> {
+        if !path.exists() {
+            return Ok(None);
+        }
+        let conn = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        schema::master_key_id(&conn).map_err(|fault| cannot_open(path, fault))
+    }
+}
+
+/// A connection as all of ours are.
+pub(super) fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, Error> {
+    let open = || -> Result<Connection, Fault> {
+        let conn = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+        conn.busy_timeout(BUSY_TIMEOUT)?;
+        // No memory mapping: an I/O error under a mapping is a signal that ends the process, not a code to decide by.
+        conn.pragma_update(None, "mmap_size", 0)?;
+        conn.pragma_update(None, "temp_store", "MEMORY")?;
+        conn.pragma_update(None, "trusted_schema", false)?;
+        conn.set_prepared_statement_cache_capacity(128);
+        Ok(conn)
+    };
+    open().map_err(|fault| cannot_open(path, fault))
+}
+
+/// Brings the file into the form that the writer needs.
+fn prepare(conn: &mut Connection, key: MasterKeyId) -> Result<(), Fault> {
+    conn.pragma_update(None, "page_size", 4096)?;
+    let mode: String = conn.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+    if mode != "wal" {
+        let text = "the file system does not allow SQLite's WAL mode (a network share?); use a local disk";
+        return Err(Error::CannotOpen(text.to_owned()).into());
+    }
+    // FULL: the log is flushed to the disk at every commit. This is what a 202 stands on.
+    conn.pragma_update(None, "synchronous", "FULL")?;
+    conn.pragma_update(None, "foreign_keys", true)?;
+    // What is deleted is overwritten where it lies, so that a destroyed data key is not found in the file.
+    conn.pragma_update_and_check(None, "secure_delete", "FAST", |_| Ok(()))?;
+    conn.pragma_update(None, "cache_size", -65_536)?;
+    schema::migrate(conn, key)
+}
+
+fn check_version() -> Result<(), Error> {
+    if rusqlite::version_number() >= OLDEST_SQLITE {
+        return Ok(());
+    }
+    let version = rusqlite::version();
+    Err(Error::CannotOpen(format!("SQLite {version} can damage a store; build with SQLite 3.51.3 or newer")))
+}
+
+fn check_key(conn: &Connection, path: &Path, given: &MasterKey) -> Result<(), Error> {
+    let named = schema::master_key_id(conn).map_err(|fault| cannot_open(path, fault))?;
+    match named {
+        Some(named) if named == given.id() => Ok(()),
+        Some(named) => Err(Error::CannotOpen(format!(
+            "the store {} is sealed under the master key {named}, but the key given is {}; give the key file that belongs to \
+             this store",
+            path.display(),
+            given.id(),
+        ))),
+        None => Err(Error::Corrupt { table: "meta", column: "value", id: "master_key_id".to_owned() }),
+    }
+}
+
+/// Makes the folder of the store, readable by its owner only, and makes its name durable.
+fn make_folder(path: &Path) -> Result<(), Error> {
+    let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists()) else {
+        return Ok(());
+    };
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    let made = builder.create(folder).and_then(|()| match folder.parent() {
+        Some(above) if cfg!(unix) && !above.as_os_str().is_empty() => File::open(above)?.sync_all(),
+        _ => Ok(()),
+    });
+    made.map_err(|error| Error::CannotOpen(format!("cannot make the folder {}: {error}", folder.display())))
+}
+
+/// Takes the lock that makes this process the only one to write. The system frees it when the process ends.
+fn lock(path: &Path) -> Result<File, Error> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let name = PathBuf::from(name);
+    let cannot = |error| Error::CannotOpen(format!("cannot lock {}: {error}", name.display()));
+    let file = File::options().create(true).truncate(false).write(true).open(&name).map_err(cannot)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::CannotOpen(format!(
+            "another process serves the store {}; stop it first, or send the change through its API",
+            path.display()
+        ))),
+        Err(TryLockError::Error(error)) => Err(cannot(error)),
+    }
+}
+
+fn cannot_open(path: &Path, fault: Fault) -> Error {
+    let why = match fault {
+        Fault::Sql(error) => error.to_string(),
+        Fault::Store(Error::CannotOpen(text)) => text,
+        Fault::Store(error) => return error,
+    };
+    Error::CannotOpen(format!("cannot open the store {}: {why}", path.display()))
+}

@@ -1,0 +1,334 @@
+//! The one thread that writes.
+//!
+//! Every method that changes something hands a piece of work to this thread and waits. The thread takes all that is
+//! waiting, applies it within one transaction, commits (one fsync), and only then answers: group commit over accepts,
+//! outcomes, claims and everything else together. Nothing here waits for more work to come: while one batch is being
+//! flushed, the next one gathers by itself.
+//!
+//! Work has no savepoint of its own, which the way of an event would pay for. If something fails, the whole batch is
+//! rolled back, and [`after_failure`] says what then: refuse everybody, end the process, or apply each piece again in
+//! a transaction of its own, so that only the one at fault fails. That is why work can be applied more than once.
+//!
+//! Checkpoints (copying the log into the database file) run here too, between batches: at once when nobody waits and the
+//! log has grown worth it, at the latest when it reaches its bound. SQLite's own trigger would run them inside a commit
+//! that callers wait for, every thousand pages; a longer log is copied with far fewer page writes, because a page that
+//! changed in many commits is copied once.
+
+use super::fault::{AfterFailure, Fault, after_failure};
+use super::open::{BUSY_TIMEOUT, Commit};
+use crate::Error;
+use capa_webhooks_core::id::{LifeId, PartnerId};
+use rusqlite::Connection;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+/// A batch takes no further work once it holds this many rows.
+const MOST_ROWS: usize = 4096;
+/// Calls that may wait for the writer; more wait for a place, in order.
+const MOST_WAITING: usize = 4096;
+/// A log of this many pages (4 MiB) is copied when nobody waits.
+const CHECKPOINT_WHEN_IDLE: usize = 1024;
+/// A log that has grown by this many pages (64 MiB) is copied although somebody waits.
+const CHECKPOINT_ANYWAY: usize = 16_384;
+
+type Stopwatch = Arc<dyn Fn() -> u64 + Send + Sync>;
+type OnCommit = Arc<dyn Fn(&Commit) + Send + Sync>;
+
+/// The way to the writer thread. Dropping it lets the thread finish what waits, and waits for it.
+pub(super) struct Writer {
+    work: Option<mpsc::Sender<Box<dyn Work>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    pub(super) fn start(session: Session, stopwatch: Stopwatch, on_commit: OnCommit) -> std::io::Result<Self> {
+        let (sender, receiver) = mpsc::channel(MOST_WAITING);
+        let thread = std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || {
+            let _guard = EndOnPanic;
+            serve(session, receiver, &stopwatch, &on_commit);
+        })?;
+        Ok(Self { work: Some(sender), thread: Some(thread) })
+    }
+
+    /// Has `apply` applied and made durable, and gives its answer. `apply` may run again after a failed batch, so it
+    /// must give the same answer from the same store. `rows` is how many rows it is about.
+    pub(super) async fn run<T, F>(&self, rows: usize, apply: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Session) -> Result<T, Fault> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let gone = || Error::Failed("the store's writer has ended".to_owned());
+        let work = self.work.as_ref().ok_or_else(gone)?;
+        work.send(Box::new(Request { rows, apply, done: None, reply })).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        drop(self.work.take());
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the store's writer thread panicked");
+        }
+    }
+}
+
+/// A piece of work with its type forgotten.
+trait Work: Send {
+    fn rows(&self) -> usize;
+    fn apply(&mut self, session: &mut Session) -> Result<(), Fault>;
+    fn answer(self: Box<Self>, outcome: Result<(), Error>);
+}
+
+struct Request<T, F> {
+    rows: usize,
+    apply: F,
+    done: Option<T>,
+    reply: oneshot::Sender<Result<T, Error>>,
+}
+
+impl<T: Send, F: FnMut(&mut Session) -> Result<T, Fault> + Send> Work for Request<T, F> {
+    fn rows(&self) -> usize {
+        self.rows
+    }
+
+    fn apply(&mut self, session: &mut Session) -> Result<(), Fault> {
+        self.done = Some((self.apply)(session)?);
+        Ok(())
+    }
+
+    fn answer(self: Box<Self>, outcome: Result<(), Error>) {
+        let not_applied = || Error::Failed("a piece of work was not applied".to_owned());
+        // A caller that has gone away does not need its answer; what it asked for is done all the same.
+        let _ = self.reply.send(outcome.and_then(|()| self.done.ok_or_else(not_applied)));
+    }
+}
+
+/// The writing connection, and what may be remembered within one transaction.
+pub(super) struct Session {
+    pub(super) conn: Connection,
+    /// The `seq` of the newest notification. Only ever rises, also when a batch is rolled back.
+    seq: i64,
+    /// Pages in the log, as of the last commit.
+    log_pages: Arc<AtomicUsize>,
+    /// The length that the log had at the last checkpoint: where that one could not finish (a long read), the next is
+    /// tried only after as much growth again.
+    checkpointed_at: usize,
+    wipe_log: bool,
+    partners: HashMap<PartnerId, bool>,
+    lives: HashMap<LifeId, bool>,
+}
+
+impl Session {
+    pub(super) fn new(mut conn: Connection) -> Result<Self, Fault> {
+        let log_pages = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&log_pages);
+        // Setting the hook also switches off SQLite's own checkpoints, which use it.
+        conn.wal_hook(Some(move |_: &mut _, pages: i32| {
+            counter.store(usize::try_from(pages).unwrap_or(0), Ordering::Relaxed);
+            Ok(())
+        }))?;
+        let seq = conn.query_row(
+            "SELECT max(coalesce((SELECT max(seq) FROM payloads), 0),
+                        coalesce((SELECT value FROM meta WHERE name = 'seq'), 0))",
+            [],
+            |row| row.get(0),
+        )?;
+        let (partners, lives) = <_>::default();
+        Ok(Self { conn, seq, log_pages, checkpointed_at: 0, wipe_log: false, partners, lives })
+    }
+
+    /// The next notification's place in the order of commits.
+    pub(super) fn next_seq(&mut self) -> i64 {
+        self.seq += 1;
+        self.seq
+    }
+
+    /// The newest notification's place in the order of commits.
+    pub(super) fn seq(&self) -> i64 {
+        self.seq
+    }
+
+    /// Whether the partner exists and is not being erased.
+    pub(super) fn is_active(&mut self, partner: PartnerId) -> Result<bool, Fault> {
+        if let Some(known) = self.partners.get(&partner) {
+            return Ok(*known);
+        }
+        let mut statement = self.conn.prepare_cached("SELECT 1 FROM partners WHERE id = ?1 AND state = 'active'")?;
+        let active = statement.exists([partner.as_bytes()])?;
+        self.partners.insert(partner, active);
+        Ok(active)
+    }
+
+    /// Whether the life has begun and not ended.
+    pub(super) fn is_alive(&mut self, life: LifeId) -> Result<bool, Fault> {
+        if let Some(known) = self.lives.get(&life) {
+            return Ok(*known);
+        }
+        let mut statement = self.conn.prepare_cached("SELECT 1 FROM nodes WHERE life = ?1 AND ended_at IS NULL")?;
+        let alive = statement.exists([life.as_bytes()])?;
+        self.lives.insert(life, alive);
+        Ok(alive)
+    }
+
+    /// To be called by whatever changes partners or lives.
+    pub(super) fn forget(&mut self) {
+        self.partners.clear();
+        self.lives.clear();
+    }
+
+    fn begin(&mut self) -> Result<(), Fault> {
+        self.forget();
+        self.conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Result<(), Fault> {
+        self.conn.prepare_cached("COMMIT")?.execute([])?;
+        Ok(())
+    }
+
+    /// Undoes the open transaction, if there is one: SQLite has undone it already after some failures.
+    fn roll_back(&mut self) {
+        if !self.conn.is_autocommit()
+            && let Err(error) = self.conn.execute_batch("ROLLBACK")
+        {
+            end_process("rolling back", &error.into());
+        }
+    }
+
+    fn apply_all(&mut self, batch: &mut [Box<dyn Work>]) -> Result<(), Fault> {
+        self.begin()?;
+        for work in batch {
+            work.apply(self)?;
+        }
+        self.commit()
+    }
+
+    fn log_pages(&self) -> usize {
+        self.log_pages.load(Ordering::Relaxed)
+    }
+
+    fn checkpoint_is_due(&mut self, at: usize) -> bool {
+        let pages = self.log_pages();
+        // The log has begun anew since.
+        if pages < self.checkpointed_at {
+            self.checkpointed_at = 0;
+        }
+        pages >= self.checkpointed_at + at
+    }
+
+    /// Copies the log into the database file as far as readers allow; the next commit then begins the log anew.
+    fn checkpoint(&mut self) -> Result<(), Fault> {
+        self.checkpointed_at = self.log_pages();
+        Ok(self.conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?)
+    }
+
+    /// Runs what no caller waits for. If it cannot be done now (disk full), the log keeps everything and grows.
+    fn within_policy(&mut self, what: &str, work: impl FnOnce(&mut Self) -> Result<(), Fault>) {
+        if let Err(fault) = work(self) {
+            match after_failure(fault.code().unwrap_or(0)) {
+                AfterFailure::EndProcess => end_process(what, &fault),
+                AfterFailure::RefuseAll | AfterFailure::ApplyApart => tracing::warn!(%fault, "{what} failed"),
+            }
+        }
+    }
+
+    /// After this batch, copy the whole log and cut it to nothing, so that nothing that was erased stays in it.
+    pub(super) fn wipe_log_afterwards(&mut self) {
+        self.wipe_log = true;
+    }
+
+    fn wipe_log(&mut self) -> Result<(), Fault> {
+        self.wipe_log = false;
+        // No waiting for readers: where one goes on, the log is overwritten in time anyway.
+        self.conn.busy_timeout(Duration::ZERO)?;
+        self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+        Ok(self.conn.busy_timeout(BUSY_TIMEOUT)?)
+    }
+}
+
+fn serve(mut session: Session, mut queue: mpsc::Receiver<Box<dyn Work>>, stopwatch: &Stopwatch, on_commit: &OnCommit) {
+    while let Some(first) = receive(&mut session, &mut queue) {
+        let mut rows = first.rows();
+        let mut batch = vec![first];
+        while rows < MOST_ROWS
+            && let Ok(next) = queue.try_recv()
+        {
+            rows += next.rows();
+            batch.push(next);
+        }
+        run(&mut session, batch, stopwatch, on_commit);
+        if session.wipe_log {
+            session.within_policy("wiping the log", Session::wipe_log);
+        } else if session.checkpoint_is_due(CHECKPOINT_ANYWAY) {
+            session.within_policy("copying the log", Session::checkpoint);
+        }
+    }
+}
+
+/// The next piece of work; `None` when the store is closed.
+fn receive(session: &mut Session, queue: &mut mpsc::Receiver<Box<dyn Work>>) -> Option<Box<dyn Work>> {
+    if let Ok(work) = queue.try_recv() {
+        return Some(work);
+    }
+    if session.checkpoint_is_due(CHECKPOINT_WHEN_IDLE) {
+        session.within_policy("copying the log", Session::checkpoint);
+    }
+    queue.blocking_recv()
+}
+
+/// Makes the batch durable, or not, and answers every caller.
+fn run(session: &mut Session, mut batch: Vec<Box<dyn Work>>, stopwatch: &Stopwatch, on_commit: &OnCommit) {
+    let begun = stopwatch();
+    let Err(fault) = session.apply_all(&mut batch) else {
+        let took = Duration::from_micros(stopwatch().saturating_sub(begun));
+        on_commit(&Commit { calls: batch.len(), rows: batch.iter().map(|work| work.rows()).sum(), took });
+        return batch.into_iter().for_each(|work| work.answer(Ok(())));
+    };
+    match after_failure(fault.code().unwrap_or(0)) {
+        AfterFailure::EndProcess => end_process("writing", &fault),
+        AfterFailure::RefuseAll => {
+            tracing::warn!(%fault, calls = batch.len(), "a batch was rolled back and refused");
+            session.roll_back();
+            for work in batch {
+                work.answer(Err(Error::Unavailable(fault.to_string())));
+            }
+        }
+        AfterFailure::ApplyApart => {
+            session.roll_back();
+            let mut batch = batch.into_iter();
+            match (batch.next(), batch.len()) {
+                (Some(only), 0) => only.answer(Err(fault.into())),
+                (first, _) => {
+                    first.into_iter().chain(batch).for_each(|work| run(session, vec![work], stopwatch, on_commit));
+                }
+            }
+        }
+    }
+}
+
+/// Ends the process at once, without running anything that could write again.
+fn end_process(what: &str, fault: &Fault) -> ! {
+    tracing::error!(%fault, "{what} failed, and it is not known what reached the disk: the process ends; start it again");
+    std::process::abort()
+}
+
+/// Without its writer a store can do nothing, and a panic may have left half a batch applied: better to start again.
+struct EndOnPanic;
+
+impl Drop for EndOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("the store's writer thread panicked: the process ends; start it again");
+            std::process::abort();
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! `cargo xtask prove`: the long campaigns, which look for what a test of seconds cannot find.
+
+use anyhow::{Result, ensure};
+
+use crate::run::{Stages, cargo};
+
+/// A campaign: a test that is run far more often than the suite runs it.
+struct Campaign {
+    name: &'static str,
+    what: &'static str,
+    arguments: &'static [&'static str],
+    variables: fn(&Args) -> Vec<(&'static str, String)>,
+}
+
+const CAMPAIGNS: [Campaign; 1] = [Campaign {
+    name: "kill",
+    what: "kills the server at random moments; every 202 must still be delivered",
+    arguments: &["test", "--release", "-p", "capa-webhooks", "--test", "suite", "kill", "--", "--nocapture"],
+    variables: |args| vec![("CAPA_KILLS", args.kills.to_string())],
+}];
+
+/// Run the long campaigns, all or those that are named.
+#[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  cargo xtask prove\n  cargo xtask prove kill --kills 2000\n  cargo xtask prove --list"
+)]
+pub(crate) struct Args {
+    /// Names of campaigns (default: all).
+    campaigns: Vec<String>,
+    /// How often the server is killed.
+    #[arg(long, value_name = "N", default_value_t = 500)]
+    kills: u32,
+    /// Only list the campaigns.
+    #[arg(long)]
+    list: bool,
+}
+
+/// Runs the task.
+pub(crate) fn main(args: &Args) -> Result<()> {
+    if args.list {
+        for Campaign { name, what, .. } in CAMPAIGNS {
+            println!("{name:<12} {what}");
+        }
+        return Ok(());
+    }
+    for wanted in &args.campaigns {
+        let known = CAMPAIGNS.iter().any(|campaign| campaign.name == wanted);
+        ensure!(known, "there is no campaign \"{wanted}\"; `cargo xtask prove --list` shows all");
+    }
+    let mut stages = Stages::default();
+    let result = all(&mut stages, args);
+    stages.finish(result)
+}
+
+fn all(stages: &mut Stages, args: &Args) -> Result<()> {
+    let chosen = |campaign: &&Campaign| args.campaigns.is_empty() || args.campaigns.iter().any(|n| n == campaign.name);
+    for campaign in CAMPAIGNS.iter().filter(chosen) {
+        let mut command = cargo(campaign.arguments);
+        stages.command(campaign.name, command.envs((campaign.variables)(args)))?;
+    }
+    Ok(())
+}
