@@ -36,8 +36,10 @@ pub enum NotAccepted {
 struct Waiting {
     events: Vec<Accept>,
     bytes: usize,
-    answer: oneshot::Sender<Result<Vec<Accepted>, NotAccepted>>,
+    answer: Answer,
 }
+
+type Answer = oneshot::Sender<Result<Vec<Accepted>, NotAccepted>>;
 
 /// Where events are handed in. Clones share one queue.
 #[derive(Debug, Clone)]
@@ -159,7 +161,7 @@ impl Batcher {
         &self,
         accepted: Vec<Accepted>,
         jobs: Vec<Option<Job>>,
-        callers: Vec<(usize, usize, oneshot::Sender<Result<Vec<Accepted>, NotAccepted>>)>,
+        callers: Vec<(usize, usize, Answer)>,
         load: &Load,
     ) {
         let mut new = 0;

@@ -2,7 +2,7 @@
 //!
 //! [`Store`] is the trait that the server works with. One method is one transaction; every time comes in as an
 //! argument; an expected race is a return value ([`Accepted::Repeat`], [`Recorded::Late`]), a surprise is an
-//! [`Error`]. [`sqlite`] keeps everything in one file on one machine. [`conformance`] is the suite that every engine
+//! [`Error`]. [`sqlite`] keeps everything in one file on one machine. `conformance` is the suite that every engine
 //! must pass, with a plain in-memory model as the judge.
 //!
 //! What is kept, and what is promised:
@@ -12,6 +12,7 @@
 //! * Payloads, response bodies, called URLs and webhook secrets are sealed ([`seal`]): no column holds them in plain text.
 //! * A method that returns an error has changed nothing.
 
+#[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 pub mod seal;
 pub mod sqlite;

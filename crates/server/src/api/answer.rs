@@ -6,7 +6,7 @@
 use axum::body::Body;
 use axum::response::Response;
 use capa_webhooks_core::problem::Problem;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use http::{HeaderValue, Method, StatusCode, Uri, header};
 use serde::Serialize;
 use serde_json::json;
 
@@ -58,12 +58,13 @@ pub struct ApiError {
     code: &'static str,
     message: &'static str,
     details: Vec<Problem>,
-    headers: HeaderMap,
+    /// Seconds to wait, for the header `retry-after`.
+    retry_after: Option<u64>,
 }
 
 impl ApiError {
     fn new(status: StatusCode, code: &'static str, message: &'static str) -> Self {
-        Self { status, code, message, details: Vec::new(), headers: HeaderMap::new() }
+        Self { status, code, message, details: Vec::new(), retry_after: None }
     }
 
     fn detail(mut self, field: &str, problem: impl Into<String>) -> Self {
@@ -71,8 +72,8 @@ impl ApiError {
         self
     }
 
-    fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.insert(name, value);
+    fn retry_after(mut self, seconds: u64) -> Self {
+        self.retry_after = Some(seconds);
         self
     }
 
@@ -186,14 +187,14 @@ impl ApiError {
             "TOO_MANY_REQUESTS",
             "Rate limit exceeded. Try again in a few seconds.",
         )
-        .header(header::RETRY_AFTER, HeaderValue::from(wait.as_millis().div_ceil(1000).max(1) as u64))
+        .retry_after(wait.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX).max(1))
     }
 
     /// 503: nothing was stored, and it may be tried again.
     pub fn unavailable() -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", "Service unavailable")
             .detail("", "Nothing was stored. Try again after the seconds in the header retry-after.")
-            .header(header::RETRY_AFTER, HeaderValue::from_static("1"))
+            .retry_after(1)
     }
 
     /// 500: a fault of ours. The log holds what happened, under the id that the caller sees.
@@ -225,7 +226,9 @@ impl ApiError {
         body["error"] = self.message.into();
         body["details"] = details(&self.details);
         let mut response = respond(self.status, body.to_string().into_bytes());
-        response.headers_mut().extend(self.headers);
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
         response
     }
 }

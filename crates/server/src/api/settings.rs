@@ -44,7 +44,7 @@ pub(super) fn read(app: &App, object: &Object) -> Result<SettingsChange, ApiErro
         let rule = value.as_str().and_then(AckRule::from_name);
         rule.ok_or_else(|| vec![Problem::new("ackRule", "Must be \"200\", \"2xx\" or null.")])
     });
-    change.retry_delays = field(object, "retryDelays", &mut problems, |value, name| delays(value, name));
+    change.retry_delays = field(object, "retryDelays", &mut problems, delays);
     change.attempt_timeout = field(object, "attemptTimeout", &mut problems, |value, name| {
         duration(value, name, Duration::from_secs(1), Duration::from_secs(30), "1s to 30s").map_err(|problem| vec![problem])
     });

@@ -30,13 +30,13 @@ enum Reach {
 
 impl Admin {
     /// Finds the way.
-    pub(super) fn open(config: Config) -> Result<Self, String> {
+    pub(super) fn open(config: &Config) -> Result<Self, String> {
         let runtime = runtime()?;
         let key = FreshKey::make();
         match runtime.block_on(local_api(config.clone(), &key)) {
             Ok(app) => Ok(Self { reach: Reach::Local(app), key: key.expose(), runtime }),
             Err(LocalError::InUse(_)) => {
-                Ok(Self { reach: Reach::Service(reachable(config.listen)), key: admin_key(&config)?, runtime })
+                Ok(Self { reach: Reach::Service(reachable(config.listen)), key: admin_key(config)?, runtime })
             }
             Err(LocalError::Other(problem)) => Err(problem),
         }

@@ -60,11 +60,11 @@ pub(super) fn run(given: &ArgMatches) -> Result<ExitCode, String> {
         Some(("create", given)) => {
             let scopes: Vec<&String> = given.get_many("scope").into_iter().flatten().collect();
             let body = json!({"name": given.get_one::<String>("name"), "scopes": scopes});
-            let made = Admin::open(load_config(given)?)?.call(Method::POST, "/platform-keys", Some(&body))?;
+            let made = Admin::open(&load_config(given)?)?.call(Method::POST, "/platform-keys", Some(&body))?;
             println!("{}", text(&made, "apiKey"));
         }
         Some(("list", given)) => {
-            let listed = Admin::open(load_config(given)?)?.call(Method::GET, "/platform-keys", None)?;
+            let listed = Admin::open(&load_config(given)?)?.call(Method::GET, "/platform-keys", None)?;
             for row in listed["data"].as_array().into_iter().flatten() {
                 let scopes: Vec<&str> = row["scopes"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
                 let revoked = row["revokedAt"].as_str().map_or_else(String::new, |at| format!("  revoked {at}"));
@@ -73,7 +73,7 @@ pub(super) fn run(given: &ArgMatches) -> Result<ExitCode, String> {
         }
         Some(("revoke", given)) => {
             let id = given.get_one::<String>("id").map_or("", String::as_str);
-            Admin::open(load_config(given)?)?.call(Method::DELETE, &format!("/platform-keys/{id}"), None)?;
+            Admin::open(&load_config(given)?)?.call(Method::DELETE, &format!("/platform-keys/{id}"), None)?;
             println!("revoked {id}");
         }
         Some(("new", _)) => println!("{}", FreshKey::make().expose()),

@@ -62,7 +62,7 @@ pub(super) fn command() -> Command {
 pub(super) fn run(given: &ArgMatches) -> Result<ExitCode, String> {
     let Some((name, given)) = given.subcommand() else { return Err("no command was given".to_owned()) };
     let argument = |name: &str| given.try_get_one::<String>(name).ok().flatten().map_or("", String::as_str);
-    let admin = Admin::open(load_config(given)?)?;
+    let admin = Admin::open(&load_config(given)?)?;
     let path = format!("/partners/{}", argument("id"));
     match name {
         "create" => {

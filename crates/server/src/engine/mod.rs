@@ -174,7 +174,7 @@ impl Driver {
                 let context = self.context.clone();
                 let mut report = Report { to: reports, what: Some(Input::Postponed { key: job.key }) };
                 tokio::spawn(async move {
-                    report.what = Some(attempt::make(&context, job).await);
+                    report.is(attempt::make(&context, job).await);
                 });
             }
             Action::Record(record) => _ = self.records.send(*record),
@@ -194,6 +194,12 @@ impl Driver {
 struct Report {
     to: mpsc::UnboundedSender<Input>,
     what: Option<Input>,
+}
+
+impl Report {
+    fn is(&mut self, what: Input) {
+        self.what = Some(what);
+    }
 }
 
 impl Drop for Report {

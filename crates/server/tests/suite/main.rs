@@ -1,2 +1,3 @@
-//! Under construction.
+//! One integration binary: what the system does, seen from outside. See `harness` for how it is driven.
+
 fn main() {}

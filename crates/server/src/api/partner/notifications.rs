@@ -3,31 +3,31 @@
 use super::{App, auth, view};
 use crate::api::answer::{ApiError, Version};
 use crate::api::query::{Query, number_within, short_text};
-use axum::extract::{Path, Request, State};
+use axum::extract::{Path, State};
 use axum::response::Response;
 use capa_webhooks_core::id::{NotificationKey, PartnerId};
 use capa_webhooks_core::notification::Status;
 use capa_webhooks_core::problem::nearest;
 use capa_webhooks_core::time::Timestamp;
 use capa_webhooks_store::{ListQuery, PageStart, Retried, SingleRetry};
-use http::StatusCode;
+use http::{HeaderMap, StatusCode, Uri};
 use serde_json::{Value, json};
 
 const PARAMETERS: &[&str] =
     &["status", "skip", "limit", "event", "transactionId", "externalUserId", "since", "until", "after"];
 
-pub(super) async fn list(State(app): State<App>, request: Request) -> Response {
-    let version = Version::of(request.uri());
-    match page(&app, &request).await {
+pub(super) async fn list(State(app): State<App>, uri: Uri, headers: HeaderMap) -> Response {
+    let version = Version::of(&uri);
+    match page(&app, &uri, &headers).await {
         Ok(page) => version.answer(StatusCode::OK, &page),
         Err(error) => error.respond(version),
     }
 }
 
-pub(super) async fn one(State(app): State<App>, Path(id): Path<String>, request: Request) -> Response {
-    let version = Version::of(request.uri());
+pub(super) async fn one(State(app): State<App>, Path(id): Path<String>, uri: Uri, headers: HeaderMap) -> Response {
+    let version = Version::of(&uri);
     let shown = async {
-        let key = notification(&app, &request, &id).await?;
+        let key = notification(&app, &headers, &id).await?;
         app.store.notification(key).await?.ok_or_else(ApiError::notification_not_found)
     };
     match shown.await {
@@ -36,10 +36,10 @@ pub(super) async fn one(State(app): State<App>, Path(id): Path<String>, request:
     }
 }
 
-pub(super) async fn attempts(State(app): State<App>, Path(id): Path<String>, request: Request) -> Response {
-    let version = Version::of(request.uri());
+pub(super) async fn attempts(State(app): State<App>, Path(id): Path<String>, uri: Uri, headers: HeaderMap) -> Response {
+    let version = Version::of(&uri);
     let entries = async {
-        let key = notification(&app, &request, &id).await?;
+        let key = notification(&app, &headers, &id).await?;
         app.store.attempts(key).await?.ok_or_else(ApiError::notification_not_found)
     };
     match entries.await {
@@ -51,10 +51,10 @@ pub(super) async fn attempts(State(app): State<App>, Path(id): Path<String>, req
     }
 }
 
-pub(super) async fn retry(State(app): State<App>, Path(id): Path<String>, request: Request) -> Response {
-    let version = Version::of(request.uri());
+pub(super) async fn retry(State(app): State<App>, Path(id): Path<String>, uri: Uri, headers: HeaderMap) -> Response {
+    let version = Version::of(&uri);
     let retried = async {
-        let key = notification(&app, &request, &id).await?;
+        let key = notification(&app, &headers, &id).await?;
         let now = app.clock.now();
         match app.store.retry(SingleRetry { key, now }).await? {
             Retried::Queued(detail) => Ok(detail),
@@ -76,15 +76,15 @@ pub(super) async fn retry(State(app): State<App>, Path(id): Path<String>, reques
 }
 
 /// The notification that a path names, of the partner that calls; what is not an id names none.
-async fn notification(app: &App, request: &Request, id: &str) -> Result<NotificationKey, ApiError> {
-    let partner = auth::partner(app, request.headers()).await?.partner.id;
+async fn notification(app: &App, headers: &HeaderMap, id: &str) -> Result<NotificationKey, ApiError> {
+    let partner = auth::partner(app, headers).await?.partner.id;
     let id = id.parse().map_err(|_| ApiError::notification_not_found())?;
     Ok(NotificationKey { partner, id })
 }
 
-async fn page(app: &App, request: &Request) -> Result<Value, ApiError> {
-    let partner = auth::partner(app, request.headers()).await?.partner.id;
-    let query = read_query(app, partner, request.uri().query())?;
+async fn page(app: &App, uri: &Uri, headers: &HeaderMap) -> Result<Value, ApiError> {
+    let partner = auth::partner(app, headers).await?.partner.id;
+    let query = read_query(app, partner, uri.query())?;
     let page = app.store.list(query).await?;
     let rows: Vec<Value> = page.rows.iter().map(view::summary).collect();
     Ok(json!({"count": rows.len(), "total": page.total, "data": rows}))

@@ -5,11 +5,11 @@ use crate::api::answer::{ApiError, Version};
 use crate::api::{body, settings};
 use axum::extract::{Request, State};
 use axum::response::Response;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode, Uri};
 
-pub(super) async fn get(State(app): State<App>, request: Request) -> Response {
-    let version = Version::of(request.uri());
-    match auth::partner(&app, request.headers()).await {
+pub(super) async fn get(State(app): State<App>, uri: Uri, headers: HeaderMap) -> Response {
+    let version = Version::of(&uri);
+    match auth::partner(&app, &headers).await {
         Ok(profile) => {
             let shown = settings::show(version, profile.partner.id, &profile.partner.settings);
             version.answer(StatusCode::OK, &shown)

@@ -46,7 +46,7 @@ pub(super) async fn many(State(app): State<App>, request: Request) -> Response {
 }
 
 pub(super) async fn types(State(app): State<App>, request: Request) -> Response {
-    let listed = async {
+    let listed = async move {
         auth::platform(&app, request.headers(), Needs::Read).await?;
         let rows: Vec<Value> = app
             .catalogue

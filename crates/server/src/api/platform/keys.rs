@@ -13,7 +13,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 pub(super) async fn list(State(app): State<App>, request: Request) -> Response {
-    let listed = async {
+    let listed = async move {
         auth::platform(&app, request.headers(), Needs::Admin).await?;
         let rows: Vec<Value> = app
             .store
@@ -36,7 +36,7 @@ pub(super) async fn list(State(app): State<App>, request: Request) -> Response {
 }
 
 pub(super) async fn create(State(app): State<App>, request: Request) -> Response {
-    let created = async {
+    let created = async move {
         auth::platform(&app, request.headers(), Needs::Admin).await?;
         let object = body::object(&app, request, &["name", "scopes"]).await?;
         let name = object.get("name").and_then(Value::as_str).filter(|name| (1..=200).contains(&name.chars().count()));
@@ -62,7 +62,7 @@ pub(super) async fn create(State(app): State<App>, request: Request) -> Response
 }
 
 pub(super) async fn revoke(State(app): State<App>, Path(key): Path<String>, request: Request) -> Response {
-    let revoked = async {
+    let revoked = async move {
         auth::platform(&app, request.headers(), Needs::Admin).await?;
         let id: KeyId = key.parse().map_err(|_| ApiError::key_not_found())?;
         let revoked = app.store.revoke_platform_key(id, app.clock.now()).await?;

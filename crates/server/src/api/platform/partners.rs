@@ -25,7 +25,7 @@ pub(super) async fn create(State(app): State<App>, request: Request) -> Response
 }
 
 pub(super) async fn list(State(app): State<App>, request: Request) -> Response {
-    let listed = async {
+    let listed = async move {
         auth::platform(&app, request.headers(), Needs::Read).await?;
         let mut read = query::Query::read(request.uri().query(), &["limit", "after"]);
         let limit = read.take("limit", |text| query::number_within(text, 1, 100), "Must be a whole number from 1 to 100.");
@@ -39,7 +39,7 @@ pub(super) async fn list(State(app): State<App>, request: Request) -> Response {
 }
 
 pub(super) async fn one(State(app): State<App>, Path(id): Path<String>, request: Request) -> Response {
-    let found = async {
+    let found = async move {
         auth::platform(&app, request.headers(), Needs::Read).await?;
         find(&app, &id).await.map(|partner| show(&partner))
     };
@@ -47,7 +47,7 @@ pub(super) async fn one(State(app): State<App>, Path(id): Path<String>, request:
 }
 
 pub(super) async fn change(State(app): State<App>, Path(id): Path<String>, request: Request) -> Response {
-    let changed = async {
+    let changed = async move {
         auth::platform(&app, request.headers(), Needs::Admin).await?;
         let id = find(&app, &id).await?.id;
         let object = body::object(&app, request, &["name", "disabled"]).await?;
@@ -74,7 +74,7 @@ pub(super) async fn change(State(app): State<App>, Path(id): Path<String>, reque
 }
 
 pub(super) async fn erase(State(app): State<App>, Path(id): Path<String>, request: Request) -> Response {
-    let erased = async {
+    let erased = async move {
         auth::platform(&app, request.headers(), Needs::Admin).await?;
         let id = auth::partner_id(&id)?;
         loop {
@@ -91,7 +91,7 @@ pub(super) async fn erase(State(app): State<App>, Path(id): Path<String>, reques
 }
 
 pub(super) async fn add_key(State(app): State<App>, Path(id): Path<String>, request: Request) -> Response {
-    let added = async {
+    let added = async move {
         auth::platform(&app, request.headers(), Needs::Admin).await?;
         let partner = find(&app, &id).await?.id;
         let key = FreshKey::make();
@@ -113,7 +113,7 @@ pub(super) async fn revoke_key(
     Path((id, key)): Path<(String, String)>,
     request: Request,
 ) -> Response {
-    let revoked = async {
+    let revoked = async move {
         auth::platform(&app, request.headers(), Needs::Admin).await?;
         let partner = find(&app, &id).await?.id;
         let key: KeyId = key.parse().map_err(|_| ApiError::key_not_found())?;
@@ -125,7 +125,7 @@ pub(super) async fn revoke_key(
 }
 
 pub(super) async fn settings(State(app): State<App>, Path(id): Path<String>, request: Request) -> Response {
-    let found = async {
+    let found = async move {
         auth::platform(&app, request.headers(), Needs::Read).await?;
         let partner = find(&app, &id).await?;
         Ok(settings::show(Version::V2, partner.id, &partner.settings))
@@ -134,7 +134,7 @@ pub(super) async fn settings(State(app): State<App>, Path(id): Path<String>, req
 }
 
 pub(super) async fn change_settings(State(app): State<App>, Path(id): Path<String>, request: Request) -> Response {
-    let changed = async {
+    let changed = async move {
         auth::platform(&app, request.headers(), Needs::Admin).await?;
         let id = find(&app, &id).await?.id;
         let object = body::object(&app, request, settings::fields(Version::V2)).await?;

@@ -1,0 +1,199 @@
+//! The embedded engine: everything in one SQLite file.
+//!
+//! One thread writes ([`writer`]), with group commit over every kind of work; a few connections read ([`readers`]),
+//! short and beside it. Whatever is sealed or hashed is sealed and hashed in the calling task, so that the writer thread
+//! does nothing but SQLite. The tables stand in `migrations/`, the checks at the door in [`open`](SqliteStore::open),
+//! and each method with its SQL in a file of its own:
+//!
+//! | file | what |
+//! |---|---|
+//! | `accept.rs`, `record.rs` | the two transactions of an event |
+//! | `claim.rs`, `retry.rs`, `lives.rs` | who makes the next attempt |
+//! | `partners.rs`, `keys.rs`, `erase.rs` | partners |
+//! | `list.rs`, `detail.rs` | questions |
+//! | `expire.rs`, `examine.rs` | housekeeping |
+//!
+//! Durability: `journal_mode=WAL`, `synchronous=FULL`; what a method has answered is on the disk. What happens when
+//! the disk is full or fails is decided in `fault.rs`.
+
+mod accept;
+mod claim;
+mod detail;
+mod erase;
+mod examine;
+mod expire;
+mod fault;
+mod keys;
+mod list;
+mod lives;
+mod open;
+mod partners;
+mod readers;
+mod record;
+mod retry;
+mod rows;
+mod schema;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use open::{Commit, Options};
+
+use crate::seal::Keyring;
+use crate::{
+    Accept, Accepted, AttemptEntry, Backlog, Claim, Claimed, Created, Detail, Erased, Error, Examination, Expired, Expiry,
+    KeyAdded, ListPage, ListQuery, NewPartner, Partner, PartnerChange, PartnerKey, PlatformKey, PlatformKeyEntry, Record,
+    Recorded, Retried, SingleRetry, Store,
+};
+use async_trait::async_trait;
+use capa_webhooks_core::id::{KeyId, LifeId, NotificationKey, PartnerId};
+use capa_webhooks_core::settings::{Settings, SettingsChange};
+use capa_webhooks_core::time::Timestamp;
+use fault::Fault;
+use readers::Readers;
+use std::fs::File;
+use std::sync::{Arc, Mutex};
+use writer::{Session, Writer};
+
+/// A store in one SQLite file. Dropping it finishes what was begun and closes the file.
+pub struct SqliteStore {
+    /// `None` if the store was opened for reading. Declared before the lock: the writer ends first.
+    writer: Option<Writer>,
+    readers: Readers,
+    ring: Arc<Keyring>,
+    /// The partner that the last claim served last; the next one begins after it.
+    served_last: Mutex<Option<PartnerId>>,
+    _lock: Option<File>,
+}
+
+impl SqliteStore {
+    /// Has `apply` made durable by the writer; see [`Writer::run`].
+    async fn write<T, F>(&self, rows: usize, apply: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Session) -> Result<T, Fault> + Send + 'static,
+    {
+        match &self.writer {
+            Some(writer) => writer.run(rows, apply).await,
+            None => Err(Error::Failed("the store was opened for reading only".to_owned())),
+        }
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn begin_life(&self, life: LifeId, now: Timestamp) -> Result<(), Error> {
+        self.begin(life, now).await
+    }
+
+    async fn end_life(&self, life: LifeId, now: Timestamp) -> Result<(), Error> {
+        self.end(life, now).await
+    }
+
+    async fn accept(&self, batch: Vec<Accept>, now: Timestamp) -> Result<Vec<Accepted>, Error> {
+        self.accept_batch(batch, now).await
+    }
+
+    async fn claim(&self, claim: Claim) -> Result<Claimed, Error> {
+        self.claim_due(claim).await
+    }
+
+    async fn release(&self, life: LifeId, keys: Vec<NotificationKey>) -> Result<(), Error> {
+        self.release_rows(life, keys).await
+    }
+
+    async fn record(&self, life: LifeId, batch: Vec<Record>) -> Result<Vec<Recorded>, Error> {
+        self.record_batch(life, batch).await
+    }
+
+    async fn retry(&self, retry: SingleRetry) -> Result<Retried, Error> {
+        self.retry_one(retry).await
+    }
+
+    async fn create_partner(&self, partner: NewPartner, now: Timestamp) -> Result<Created, Error> {
+        self.make_partner(partner, now).await
+    }
+
+    async fn partner(&self, id: PartnerId) -> Result<Option<Partner>, Error> {
+        self.one_partner(id).await
+    }
+
+    async fn partners(&self, after: Option<PartnerId>, limit: usize) -> Result<Vec<Partner>, Error> {
+        self.many_partners(after, limit).await
+    }
+
+    async fn update_partner(
+        &self,
+        id: PartnerId,
+        change: PartnerChange,
+        now: Timestamp,
+    ) -> Result<Option<Partner>, Error> {
+        self.change_partner(id, change, now).await
+    }
+
+    async fn change_settings(
+        &self,
+        id: PartnerId,
+        change: SettingsChange,
+        now: Timestamp,
+    ) -> Result<Option<Settings>, Error> {
+        self.change_settings_of(id, change, now).await
+    }
+
+    async fn erase_partner(&self, id: PartnerId, limit: usize, now: Timestamp) -> Result<Erased, Error> {
+        self.erase_slice(id, limit, now).await
+    }
+
+    async fn add_partner_key(&self, key: PartnerKey, now: Timestamp) -> Result<KeyAdded, Error> {
+        self.insert_partner_key(key, now).await
+    }
+
+    async fn partner_key(&self, id: KeyId) -> Result<Option<PartnerKey>, Error> {
+        self.valid_partner_key(id).await
+    }
+
+    async fn revoke_partner_key(&self, partner: PartnerId, id: KeyId, now: Timestamp) -> Result<bool, Error> {
+        self.revoke_key_of(partner, id, now).await
+    }
+
+    async fn add_platform_key(&self, key: PlatformKey, now: Timestamp) -> Result<KeyAdded, Error> {
+        self.insert_platform_key(key, now).await
+    }
+
+    async fn platform_key(&self, id: KeyId) -> Result<Option<PlatformKey>, Error> {
+        self.valid_platform_key(id).await
+    }
+
+    async fn platform_keys(&self) -> Result<Vec<PlatformKeyEntry>, Error> {
+        self.all_platform_keys().await
+    }
+
+    async fn revoke_platform_key(&self, id: KeyId, now: Timestamp) -> Result<bool, Error> {
+        self.revoke_key_of_platform(id, now).await
+    }
+
+    async fn list(&self, query: ListQuery) -> Result<ListPage, Error> {
+        self.list_page(query).await
+    }
+
+    async fn notification(&self, key: NotificationKey) -> Result<Option<Detail>, Error> {
+        self.notification_whole(key).await
+    }
+
+    async fn attempts(&self, key: NotificationKey) -> Result<Option<Vec<AttemptEntry>>, Error> {
+        self.attempts_of(key).await
+    }
+
+    async fn backlog(&self) -> Result<Backlog, Error> {
+        self.count_backlog().await
+    }
+
+    async fn expire(&self, expiry: Expiry) -> Result<Expired, Error> {
+        self.expire_slice(expiry).await
+    }
+
+    async fn examine(&self) -> Result<Examination, Error> {
+        self.examine_all().await
+    }
+}
