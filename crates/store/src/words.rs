@@ -30,6 +30,9 @@ pub enum Error {
     /// Anything else that the engine below reports.
     #[error("the store failed: {0}")]
     Failed(String),
+    /// Another process serves the store; the text says how to go on.
+    #[error("{0}")]
+    InUse(String),
     /// The store cannot be opened; the text says why and how to mend it.
     #[error("{0}")]
     CannotOpen(String),

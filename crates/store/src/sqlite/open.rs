@@ -55,8 +55,8 @@ impl SqliteStore {
     /// Opens the store at `path` for serving, and makes it if there is none. Blocks while it reads the disk.
     ///
     /// # Errors
-    /// [`Error::CannotOpen`] says what is wrong and how to mend it: another process serves the store, the store names
-    /// another master key, the file is not a store, or the file system refuses.
+    /// [`Error::InUse`] if another process serves the store; [`Error::CannotOpen`] says what else is wrong and how to mend
+    /// it: the store names another master key, the file is not a store, or the file system refuses.
     pub fn open(path: &Path, options: Options) -> Result<Self, Error> {
         check_version()?;
         make_folder(path)?;
@@ -194,7 +194,7 @@ fn lock(path: &Path) -> Result<File, Error> {
     let file = File::options().create(true).truncate(false).write(true).open(&name).map_err(cannot)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::CannotOpen(format!(
+        Err(TryLockError::WouldBlock) => Err(Error::InUse(format!(
             "another process serves the store {}; stop it first, or send the change through its API",
             path.display()
         ))),

@@ -105,9 +105,10 @@ impl<T: Send, F: FnMut(&mut Session) -> Result<T, Fault> + Send> Work for Reques
     }
 
     fn answer(self: Box<Self>, outcome: Result<(), Error>) {
+        let Self { done, reply, .. } = *self;
         let not_applied = || Error::Failed("a piece of work was not applied".to_owned());
         // A caller that has gone away does not need its answer; what it asked for is done all the same.
-        let _ = self.reply.send(outcome.and_then(|()| self.done.ok_or_else(not_applied)));
+        let _ = reply.send(outcome.and_then(|()| done.ok_or_else(not_applied)));
     }
 }
 
