@@ -18,6 +18,7 @@ use capa_webhooks_store::seal::MasterKey;
 use capa_webhooks_store::sqlite::{Options, SqliteStore};
 use capa_webhooks_store::{KeyAdded, PlatformKey, Scopes, Store};
 use rustls::pki_types::CertificateDer;
+use std::fmt;
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -48,7 +49,6 @@ impl Default for Surroundings {
 }
 
 /// A running service.
-#[derive(Debug)]
 pub struct Service {
     /// The address of the API.
     pub address: SocketAddr,
@@ -64,6 +64,12 @@ pub struct Service {
     batcher: JoinHandle<()>,
     housekeeping: JoinHandle<()>,
     engine: Running,
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Service").field("address", &self.address).finish_non_exhaustive()
+    }
 }
 
 impl Service {

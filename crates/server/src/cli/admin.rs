@@ -9,10 +9,11 @@ use crate::config::Config;
 use crate::keyfile::FreshKey;
 use axum::body::Body;
 use bytes::Bytes;
-use http::{Method, Request, header};
+use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
+use std::error::Error;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use tower_service::Service as _;
 
@@ -59,27 +60,32 @@ impl Admin {
                     let body = answered.unwrap_or_else(|never| match never {}).into_body();
                     body.collect().await.map(http_body_util::Collected::to_bytes).map_err(|error| error.to_string())
                 }
-                Reach::Service(address) => over_http(*address, request).await,
+                Reach::Service(address) => over_http(*address, request).await.map(|(_, body)| body).map_err(|error| {
+                    format!(
+                        "a service has the store open, but does not answer at {address} ({error}); say where it \
+                         listens with --listen"
+                    )
+                }),
             }
         })?;
         read(&answer)
     }
 }
 
-async fn over_http(address: SocketAddr, request: Request<Full<Bytes>>) -> Result<Bytes, String> {
-    let unreachable = |error: &dyn std::fmt::Display| {
-        format!("a service has the store open, but does not answer at {address} ({error}); say where it listens with --listen")
-    };
-    let stream = tokio::net::TcpStream::connect(address).await.map_err(|error| unreachable(&error))?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| unreachable(&error))?;
+/// Makes one call over a connection of its own.
+pub(super) async fn over_http(
+    address: SocketAddr,
+    request: Request<Full<Bytes>>,
+) -> Result<(StatusCode, Bytes), Box<dyn Error + Send + Sync>> {
+    let stream = tokio::net::TcpStream::connect(address).await?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
-    let response = sender.send_request(request).await.map_err(|error| unreachable(&error))?;
-    Ok(response.into_body().collect().await.map_err(|error| unreachable(&error))?.to_bytes())
+    let response = sender.send_request(request).await?;
+    Ok((response.status(), response.into_body().collect().await?.to_bytes()))
 }
 
 /// The `data` of an answer, or its error in words.
-fn read(answer: &[u8]) -> Result<Value, String> {
+pub(super) fn read(answer: &[u8]) -> Result<Value, String> {
     let mut answer: Value = serde_json::from_slice(answer).map_err(|error| format!("the answer cannot be read: {error}"))?;
     if answer["success"] == true {
         return Ok(answer["data"].take());
@@ -94,7 +100,7 @@ fn read(answer: &[u8]) -> Result<Value, String> {
 }
 
 /// Where a service that listens on `listen` can be reached from this machine.
-fn reachable(listen: SocketAddr) -> SocketAddr {
+pub(super) fn reachable(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),

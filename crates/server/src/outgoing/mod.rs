@@ -5,12 +5,12 @@
 //!
 //! | step | where | what is guaranteed |
 //! |---|---|---|
-//! | check the URL | [`target`] | a URL that the operator's rules refuse is never called, even if it was registered before they tightened |
-//! | connect | [`connector`] | every address is checked when it is connected to, and the connection goes to exactly that address |
-//! | TLS | [`tls`] | the certificate is valid for the host, under the machine's roots |
+//! | check the URL | `target` | a URL that the operator's rules refuse is never called, even if it was registered before they tightened |
+//! | connect | `connector` | every address is checked when it is connected to, and the connection goes to exactly that address |
+//! | TLS | `tls` | the certificate is valid for the host, under the machine's roots |
 //! | exchange | here | at most one request is written; redirects, proxies, cookies and compression do not exist |
-//! | read | [`body`] | at most [`KEPT_BODY`] of the body are held; a connection with an unread rest is closed |
-//! | failure | [`failure`] | a kind, and words for the partner's developer that hold no URL, header, secret or payload |
+//! | read | `body` | at most [`KEPT_BODY`] of the body; if there is more, the connection is not used again |
+//! | failure | `failure` | a kind, and words for the partner's developer that hold no URL, header, secret or payload |
 //!
 //! One deadline covers all of it. What a hostile receiver sends is bounded: the head of an answer in bytes and headers,
 //! the body by what is kept, everything by the deadline.
@@ -51,7 +51,7 @@ const MOST_IDLE: usize = 64;
 /// How long an idle connection is kept.
 const LONGEST_IDLE: Duration = Duration::from_secs(30);
 
-/// The most bytes that the head of an answer may have; also what a connection buffers while it reads. The number of
+/// Where reading the head of an answer stops, give or take one read, and so what a connection buffers. The number of
 /// headers is limited to 100 by hyper.
 const LONGEST_HEAD: usize = 32 * 1024;
 

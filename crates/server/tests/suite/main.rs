@@ -1,3 +1,8 @@
 //! One integration binary: what the system does, seen from outside. See `harness` for how it is driven.
 
-fn main() {}
+mod harness;
+
+mod acknowledge;
+mod delivery;
+mod kill;
+mod layers;

@@ -23,7 +23,7 @@ mod cipher;
 mod partner;
 mod ring;
 
-pub(crate) use cipher::{NONCE, Place, Unopened};
+pub(crate) use cipher::Place;
 pub(crate) use partner::PartnerKeys;
 pub(crate) use ring::Keyring;
 

@@ -140,7 +140,7 @@ fn partner(conn: &Connection, ring: &Keyring, id: PartnerId) -> Result<Option<Pa
     let secret = keys.open(&Place::Secret(id), &sealed).map_err(|_| damaged())?;
     let secret = String::from_utf8(secret).map_err(|_| damaged())?;
     let api_keys = conn
-        .prepare_cached("SELECT id FROM api_keys WHERE partner = ?1 AND revoked_at IS NULL ORDER BY created_at, id")?
+        .prepare_cached("SELECT id FROM api_keys WHERE partner = ?1 AND revoked_at IS NULL ORDER BY id")?
         .query_map([id.as_bytes()], |row| Ok(KeyId::from_bytes(row.get(0)?)))?
         .collect::<Result<_, _>>()?;
     Ok(Some(Partner {

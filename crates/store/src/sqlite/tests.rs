@@ -1,0 +1,308 @@
+//! What only this engine can be asked: its file, its lock, its log, and what it does when the disk is full.
+
+use super::{Options, SqliteStore};
+use crate::conformance::Engine;
+use crate::conformance::fixture::{Random, Scene, all, attempted, event, ok};
+use crate::seal::{Entropy, MasterKey};
+use crate::{Accept, Accepted, Erased, Error, Expiry, Fate, Recorded, Store, Violation};
+use async_trait::async_trait;
+use capa_webhooks_core::id::LifeId;
+use capa_webhooks_core::notification::{Status, Turn};
+use capa_webhooks_core::schedule::Schedule;
+use rusqlite::Connection;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// A store in a folder of its own, which counts its commits.
+struct InFolder {
+    folder: TempDir,
+    commits: Arc<AtomicUsize>,
+}
+
+impl InFolder {
+    fn new() -> Self {
+        Self { folder: TempDir::new().unwrap(), commits: Arc::default() }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("store.db")
+    }
+}
+
+#[async_trait]
+impl Engine for InFolder {
+    type Store = SqliteStore;
+
+    async fn open(&self) -> SqliteStore {
+        let commits = Arc::clone(&self.commits);
+        let on_commit = Arc::new(move |_: &super::Commit| drop(commits.fetch_add(1, Ordering::Relaxed)));
+        SqliteStore::open(&self.path(), Options { on_commit, ..options(7) }).unwrap()
+    }
+}
+
+fn options(key: u8) -> Options {
+    Options::new(MasterKey::new([key; 32]), entropy())
+}
+
+fn entropy() -> Entropy {
+    let random = Mutex::new(Random(4711));
+    Arc::new(move |bytes| bytes.fill_with(|| random.lock().unwrap().bytes::<1>()[0]))
+}
+
+fn refusal(opened: Result<SqliteStore, Error>) -> String {
+    match opened {
+        Err(Error::CannotOpen(text)) => text,
+        Err(other) => panic!("{other:?}"),
+        Ok(_) => panic!("opened"),
+    }
+}
+
+/// The bytes of the database and its log.
+fn files(path: &Path) -> Vec<u8> {
+    let mut bytes = std::fs::read(path).unwrap();
+    bytes.extend(std::fs::read(path.with_extension("db-wal")).unwrap_or_default());
+    bytes
+}
+
+fn contains(bytes: &[u8], text: &[u8]) -> bool {
+    bytes.windows(text.len()).any(|window| window == text)
+}
+
+#[tokio::test]
+async fn one_process_serves_a_store_and_others_may_read() {
+    let mut scene = Scene::new(InFolder::new()).await;
+    let path = scene.engine.path();
+    let partner = scene.partner().await;
+    let text = refusal(SqliteStore::open(&path, options(7)));
+    assert!(text.contains("another process serves the store"), "{text}");
+    let reader = SqliteStore::open_read_only(&path, options(7)).unwrap();
+    let key = scene.sent(partner).await;
+    assert_eq!(reader.notification(key).await.unwrap().unwrap().summary.status, Status::Sent);
+    assert_eq!(reader.examine().await.unwrap().violations, []);
+    assert!(matches!(reader.begin_life(scene.life, scene.now).await, Err(Error::Failed(_))));
+    drop(reader);
+    scene.owned(partner).await;
+    scene.reopen().await;
+}
+
+#[tokio::test]
+async fn a_store_opens_with_its_own_key_only() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("new/folder/store.db");
+    assert_eq!(SqliteStore::names_key(&path).unwrap(), None);
+    assert!(refusal(SqliteStore::open_read_only(&path, options(7))).contains("there is no store"));
+    drop(SqliteStore::open(&path, options(7)).unwrap());
+    assert_eq!(SqliteStore::names_key(&path).unwrap(), Some(MasterKey::new([7; 32]).id()));
+    for opened in [SqliteStore::open(&path, options(8)), SqliteStore::open_read_only(&path, options(8))] {
+        let text = refusal(opened);
+        assert!(text.contains(&MasterKey::new([7; 32]).id().to_string()), "{text}");
+    }
+    drop(SqliteStore::open(&path, options(7)).unwrap());
+    std::fs::write(folder.path().join("text"), "not a database, but long enough to have a header of its own").unwrap();
+    refusal(SqliteStore::open(&folder.path().join("text"), options(7)));
+    assert!(matches!(SqliteStore::names_key(&folder.path().join("text")), Err(Error::CannotOpen(_))));
+}
+
+#[tokio::test]
+async fn nothing_that_is_sealed_lies_in_the_file_in_plain_text() {
+    let mut scene = Scene::new(InFolder::new()).await;
+    let partner = scene.partner().await;
+    let accept = Accept {
+        event: event("plain-user", Some("plain-transaction"), 1),
+        idempotency: crate::conformance::fixture::for_an_hour("plain-idempotency"),
+        ..scene.event(partner)
+    };
+    let key = accept.key;
+    scene.accept(accept).await;
+    let answer = crate::conformance::fixture::status(200, "plain-answer");
+    assert_eq!(
+        scene.record(attempted(key, Turn::first(scene.now), answer, &Schedule::default(), scene.now)).await,
+        Recorded::Applied
+    );
+    let bytes = files(&scene.engine.path());
+    assert!(contains(&bytes, b"COMPLETED_ON_RAMP"), "the bytes are those of the store");
+    for text in
+        ["plain-", "Plain-Text-Name", "secret-of-", "url-token", "called-token", "receiver.example", "externalUserId"]
+    {
+        assert!(!contains(&bytes, text.as_bytes()), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_destroyed_data_key_is_not_left_in_the_file() {
+    let mut scene = Scene::new(InFolder::new()).await;
+    let partner = scene.partner().await;
+    let path = scene.engine.path();
+    let sealed: Vec<u8> = Connection::open(&path)
+        .unwrap()
+        .query_row("SELECT data_key FROM partners WHERE id = ?1", [partner.as_bytes()], |row| row.get(0))
+        .unwrap();
+    assert!(contains(&files(&path), &sealed));
+    assert_eq!(scene.store().erase_partner(partner, 10, scene.now).await.unwrap(), Erased::Done);
+    // The log is wiped after the answer, and before the next piece of work.
+    scene.next_life().await;
+    assert!(!contains(&files(&path), &sealed));
+}
+
+#[tokio::test]
+async fn calls_at_the_same_moment_share_a_commit() {
+    let mut scene = Scene::new(InFolder::new()).await;
+    let partner = scene.partner().await;
+    let events: Vec<_> = (0..500).map(|_| scene.event(partner)).collect();
+    let before = scene.engine.commits.load(Ordering::Relaxed);
+    let accepted = all(events.into_iter().map(|event| scene.accept(event)).collect()).await;
+    assert_eq!(accepted, [Accepted::New; 500]);
+    let commits = scene.engine.commits.load(Ordering::Relaxed) - before;
+    assert!(commits < 50, "{commits} commits for 500 calls");
+}
+
+/// Lets the file grow to so many pages, and no further.
+async fn limit_pages(store: &SqliteStore, pages: i64) {
+    let set = move |session: &mut super::Session| {
+        Ok(session.conn.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))?)
+    };
+    store.write(1, set).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_and_recovers() {
+    let mut scene = Scene::new(InFolder::new()).await;
+    let partner = scene.partner().await;
+    let held = scene.owned(partner).await;
+    limit_pages(scene.store(), 1).await;
+    let mut kept = 1;
+    let refused = loop {
+        let batch = (0..50).map(|_| scene.event(partner)).collect();
+        match scene.store().accept(batch, scene.now).await {
+            Ok(accepted) => kept += accepted.len(),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(refused, Error::Unavailable(_)), "{refused:?}");
+    assert_eq!(scene.store().backlog().await.unwrap().pending, u64::try_from(kept).unwrap());
+    scene.assert_healthy().await;
+    limit_pages(scene.store(), 1_000_000).await;
+    let record = attempted(held, Turn::first(scene.now), ok(), &Schedule::default(), scene.now);
+    assert_eq!(scene.record(record).await, Recorded::Applied);
+    let event = scene.event(partner);
+    assert_eq!(scene.accept(event).await, Accepted::New);
+    assert_eq!(scene.store().backlog().await.unwrap().pending, u64::try_from(kept).unwrap());
+    scene.assert_healthy().await;
+}
+
+#[tokio::test]
+async fn the_order_of_commits_rises_although_the_newest_is_removed() {
+    let mut scene = Scene::new(InFolder::new()).await;
+    let partner = scene.partner().await;
+    let newest = |path: &Path| -> Option<i64> {
+        Connection::open(path).unwrap().query_row("SELECT max(seq) FROM notifications", [], |row| row.get(0)).unwrap()
+    };
+    scene.sent(partner).await;
+    scene.sent(partner).await;
+    let before = newest(&scene.engine.path()).unwrap();
+    scene.pass(Duration::from_secs(1));
+    let expiry = Expiry { notifications_before: scene.now, idempotency_before: scene.now, limit: 10 };
+    assert_eq!(scene.store().expire(expiry).await.unwrap().notifications, 2);
+    assert_eq!(newest(&scene.engine.path()), None);
+    scene.reopen().await;
+    scene.next_life().await;
+    scene.sent(partner).await;
+    assert!(newest(&scene.engine.path()).unwrap() > before);
+}
+
+#[tokio::test]
+async fn the_log_is_copied_when_nobody_waits() {
+    let mut scene = Scene::new(InFolder::new()).await;
+    let partner = scene.partner().await;
+    let path = scene.engine.path();
+    let before = std::fs::metadata(&path).unwrap().len();
+    for _ in 0..40 {
+        let batch = (0..100).map(|_| scene.event(partner)).collect();
+        scene.store().accept(batch, scene.now).await.unwrap();
+    }
+    let grown = std::fs::metadata(&path).unwrap().len() - before;
+    assert!(grown > 1_000_000, "{grown} bytes were copied from the log");
+}
+
+/// Every kind of violation, made by hand. The doctor must find it.
+#[tokio::test]
+async fn examine_finds_what_is_broken() {
+    type Expected = fn(&Violation) -> bool;
+    let cases: [(&str, Expected); 15] = [
+        ("DELETE FROM queue", |found| matches!(found, Violation::Stranded(_))),
+        ("DELETE FROM attempts WHERE result = 'SENT'", |found| matches!(found, Violation::Stranded(_))),
+        ("UPDATE attempts SET result = NULL WHERE result = 'FAILED'", |found| matches!(found, Violation::Stranded(_))),
+        (
+            "INSERT INTO queue (partner, id, cycle, number, due) SELECT partner, id, cycle, number, 0 FROM attempts",
+            |found| matches!(found, Violation::SettledTwice(_)),
+        ),
+        (
+            "INSERT INTO attempts SELECT partner, id, cycle, number, randomblob(16), started_at, duration_us, class,
+                 http_status, detail, next_due, result, reason FROM attempts WHERE result = 'SENT'",
+            |found| matches!(found, Violation::SettledTwice(_)),
+        ),
+        ("UPDATE queue SET id = randomblob(16)", |found| matches!(found, Violation::Orphaned(_))),
+        ("UPDATE queue SET cycle = 2", |found| matches!(found, Violation::Orphaned(_))),
+        ("UPDATE queue SET owner = randomblob(16)", |found| matches!(found, Violation::DeadOwner(..))),
+        ("UPDATE nodes SET ended_at = 1", |found| matches!(found, Violation::DeadOwner(..))),
+        ("UPDATE attempts SET number = 7", |found| matches!(found, Violation::TooManyAttempts(_))),
+        ("UPDATE payloads SET sealed = (SELECT sealed FROM payloads ORDER BY seq LIMIT 1)", |found| {
+            matches!(found, Violation::Unreadable { table: "payloads", .. })
+        }),
+        ("UPDATE attempts SET detail = (SELECT detail FROM attempts LIMIT 1)", |found| {
+            matches!(found, Violation::Unreadable { table: "attempts", .. })
+        }),
+        ("UPDATE secrets SET secret = zeroblob(90)", |found| {
+            matches!(found, Violation::Unreadable { table: "secrets", .. })
+        }),
+        ("UPDATE partners SET data_key = zeroblob(81)", |found| {
+            matches!(found, Violation::Unreadable { table: "partners", .. })
+        }),
+        ("DELETE FROM payloads WHERE seq = 1", |found| matches!(found, Violation::Damaged(_))),
+    ];
+    for (sql, expected) in cases {
+        let mut scene = Scene::new(InFolder::new()).await;
+        let partner = scene.partner().await;
+        scene.owned(partner).await;
+        scene.sent(partner).await;
+        scene.failed(partner).await;
+        scene.assert_healthy().await;
+        let hand = Connection::open(scene.engine.path()).unwrap();
+        hand.execute_batch("PRAGMA ignore_check_constraints = ON").unwrap();
+        hand.execute_batch(sql).unwrap();
+        let violations = scene.store().examine().await.unwrap().violations;
+        assert!(violations.iter().any(expected), "{sql}: {violations:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_broken_row_holds_up_no_other() {
+    let mut scene = Scene::new(InFolder::new()).await;
+    let partner = scene.partner().await;
+    let broken = scene.unowned(partner).await;
+    let whole = scene.unowned(partner).await;
+    let hand = Connection::open(scene.engine.path()).unwrap();
+    hand.execute_batch("UPDATE payloads SET sealed = zeroblob(99) WHERE seq = 1").unwrap();
+    assert_eq!(scene.claim_all().await.iter().map(|job| job.key).collect::<Vec<_>>(), [whole]);
+    let read = scene.store().notification(broken).await;
+    assert!(matches!(read, Err(Error::Corrupt { table: "payloads", column: "sealed", .. })), "{read:?}");
+    assert!(scene.store().notification(whole).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_leaves_its_work_done() {
+    let mut scene = Scene::new(InFolder::new()).await;
+    let partner = scene.partner().await;
+    let accept = Accept { fate: Fate::Queue(None), ..scene.event(partner) };
+    let key = accept.key;
+    {
+        let mut call = scene.store().accept(vec![accept], scene.now);
+        // One poll hands the work to the writer; then the caller is gone.
+        let _ = std::future::poll_fn(|context| std::task::Poll::Ready(call.as_mut().poll(context))).await;
+    }
+    scene.store().begin_life(LifeId::from_bytes([9; 16]), scene.now).await.unwrap();
+    assert_eq!(scene.status(key).await, Some(Status::Pending));
+}

@@ -1,0 +1,283 @@
+//! The one harness: a real service on a stepped clock, a real receiver, and the calls between them.
+//!
+//! A test makes a [`World`]. The service runs on threads of its own, with its store in a temporary folder; the clock
+//! stands at [`START`] until the test steps it, so every time in an answer is known beforehand and no test sleeps. A
+//! [`Partner`] comes with its [`receiver::Endpoint`], which follows a script and verifies every signature with Python.
+//!
+//! Before a step, wait until what should have happened is recorded ([`Partner::attempted`], [`Partner::becomes`]);
+//! before saying that nothing happened, let something else happen ([`Partner::barrier`]).
+
+pub(crate) mod answer;
+pub(crate) mod http;
+pub(crate) mod partner;
+pub(crate) mod patience;
+pub(crate) mod receiver;
+pub(crate) mod verify;
+
+pub(crate) use answer::{Answer, Gate, Then};
+pub(crate) use http::{Call, Reply, details_of};
+pub(crate) use partner::Partner;
+
+use capa_webhooks::boot::{Service, Surroundings};
+use capa_webhooks::clock::{Clock, Stepper};
+use capa_webhooks::config::{Config, Sources};
+use capa_webhooks_core::time::Timestamp;
+use receiver::{Endpoint, Receiver};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
+
+/// Where the clock stands at first.
+pub(crate) const START: &str = "2024-04-05T13:45:27.063Z";
+/// The configured platform key; it has all scopes.
+pub(crate) const PLATFORM_KEY: &str = "0b6f3a52-6a7e-4c0e-9b5f-0a1b2c3d4e5f:7d1f0c9e-8b7a-4655-a443-332211ffeedd";
+
+/// A service, a receiver and a clock.
+pub(crate) struct World {
+    /// Dropped first, see [`Running`].
+    running: Option<Running>,
+    pub(crate) receiver: Receiver,
+    clock: Clock,
+    stepper: Option<Stepper>,
+    settings: BTreeMap<&'static str, String>,
+    file: Option<PathBuf>,
+    pub(crate) folder: TempDir,
+    pub(crate) address: SocketAddr,
+    pub(crate) metrics_address: SocketAddr,
+}
+
+impl World {
+    pub(crate) async fn start() -> Self {
+        Self::with(&[]).await
+    }
+
+    /// With these settings over those of the harness.
+    pub(crate) async fn with(settings: &[(&'static str, &str)]) -> Self {
+        Self::begin(settings, None, false).await
+    }
+
+    /// With a configuration file.
+    pub(crate) async fn with_file(file: &str) -> Self {
+        Self::begin(&[], Some(file), false).await
+    }
+
+    /// On the machine's clock, for what only real time shows.
+    pub(crate) async fn on_system_clock(settings: &[(&'static str, &str)]) -> Self {
+        Self::begin(settings, None, true).await
+    }
+
+    async fn begin(settings: &[(&'static str, &str)], file: Option<&str>, system: bool) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        let mut flags = BTreeMap::from([
+            ("listen", "127.0.0.1:0".to_owned()),
+            ("metrics_listen", "127.0.0.1:0".to_owned()),
+            ("store", format!("sqlite:{}", path("data/store.db"))),
+            ("master_key_file", path("master.key")),
+            ("admin_key_file", path("admin.key")),
+            ("platform_key", PLATFORM_KEY.to_owned()),
+            ("allow_http", "true".to_owned()),
+            ("allow_addresses", "127.0.0.0/8".to_owned()),
+            ("allow_ports", "*".to_owned()),
+        ]);
+        flags.extend(settings.iter().map(|(key, value)| (*key, (*value).to_owned())));
+        let file = file.map(|text| {
+            let path = folder.path().join("config.toml");
+            std::fs::write(&path, text).unwrap();
+            path
+        });
+        let (clock, stepper) = if system {
+            (Clock::system(), None)
+        } else {
+            let (clock, stepper) = Clock::stepped(moment(START));
+            (clock, Some(stepper))
+        };
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut world = Self {
+            running: None,
+            receiver: Receiver::start().await,
+            clock,
+            stepper,
+            settings: flags,
+            file,
+            folder,
+            address: nowhere,
+            metrics_address: nowhere,
+        };
+        world.start_service().await;
+        world
+    }
+
+    /// Starts the service again on the same folder, after [`Self::stop`] or [`Self::crash`].
+    pub(crate) async fn start_service(&mut self) {
+        let sources = Sources { file: self.file.clone(), environment: BTreeMap::new(), flags: self.settings.clone() };
+        let config = Config::load(&sources).unwrap();
+        let running = Running::start(config, self.clock.clone()).await;
+        (self.address, self.metrics_address) = (running.service.address, running.service.metrics_address);
+        self.running = Some(running);
+    }
+
+    /// Begins an orderly stop; await what comes back to see its end.
+    pub(crate) fn stop(&mut self) -> impl Future<Output = ()> + use<> {
+        let Running { runtime, service } = self.running.take().expect("the service runs");
+        let stopping = runtime.spawn(service.stop());
+        async move {
+            patience::within("the service to stop", stopping).await.unwrap();
+            drop(runtime);
+        }
+    }
+
+    /// Ends the service without a word, as if the machine had failed: the runtime is torn down under it.
+    pub(crate) fn crash(&mut self) {
+        drop(self.running.take().expect("the service runs"));
+    }
+
+    /// The partner after a restart: the service listens elsewhere.
+    pub(crate) fn again(&self, partner: &Partner) -> Partner {
+        Partner { address: self.address, ..partner.clone() }
+    }
+
+    /// Moves the clock.
+    pub(crate) fn step(&self, by: Duration) {
+        self.stepper.as_ref().expect("this world's clock is stepped").advance(by);
+    }
+
+    /// Moves the clock to a moment that an answer named.
+    pub(crate) fn step_to(&self, iso: &Value) {
+        self.step(moment(iso.as_str().unwrap()).since(self.clock.now()));
+    }
+
+    /// Now, as answers show it.
+    pub(crate) fn now(&self) -> String {
+        self.clock.now().to_iso()
+    }
+
+    /// Now, as headers show it.
+    pub(crate) fn now_seconds(&self) -> i64 {
+        self.clock.now().as_seconds()
+    }
+
+    /// A call of the platform; `path` is what follows `/api/platform/v1/`.
+    pub(crate) fn platform(&self, method: &str, path: &str) -> Call {
+        platform(self.address, method, path)
+    }
+
+    /// A call without a key.
+    pub(crate) fn call(&self, method: &str, path: &str) -> Call {
+        Call::new(self.address, method, path)
+    }
+
+    /// A partner whose receiver acknowledges.
+    pub(crate) async fn partner(&self) -> Partner {
+        let endpoint = self.receiver.endpoint();
+        let url = endpoint.url.clone();
+        self.partner_from(endpoint, json!({"name": "Some Partner", "url": url})).await
+    }
+
+    /// A partner without a URL.
+    pub(crate) async fn partner_without_url(&self) -> Partner {
+        self.partner_from(self.receiver.endpoint(), json!({"name": "Silent Partner"})).await
+    }
+
+    /// A partner made of this request, whose events come to this endpoint.
+    pub(crate) async fn partner_from(&self, endpoint: Arc<Endpoint>, request: Value) -> Partner {
+        let made = self.platform("POST", "partners").json(&request).send().await.data(201);
+        let text = |name: &str| made[name].as_str().unwrap().to_owned();
+        endpoint.expect_secret(&text("webhookSecret"));
+        Partner {
+            id: text("id"),
+            key: text("apiKey"),
+            secret: text("webhookSecret"),
+            endpoint,
+            address: self.address,
+        }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // First the service, so that nobody writes into the folder while it is removed.
+        drop(self.running.take());
+    }
+}
+
+/// The service, on threads of its own. The runtime goes first when this is dropped: what the service was doing breaks
+/// off where it stands.
+struct Running {
+    runtime: OwnRuntime,
+    service: Service,
+}
+
+impl Running {
+    async fn start(config: Config, clock: Clock) -> Self {
+        let runtime = OwnRuntime::new();
+        let starting = Service::start(config, Surroundings { clock, ..Surroundings::default() });
+        let service = patience::within("the service to start", runtime.spawn(starting)).await.unwrap().unwrap();
+        Self { runtime, service }
+    }
+}
+
+/// A runtime that may be dropped within another one.
+struct OwnRuntime(Option<Runtime>);
+
+impl OwnRuntime {
+    fn new() -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        Self(Some(runtime.unwrap()))
+    }
+
+    fn spawn<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+        self.0.as_ref().expect("it is taken only when it is dropped").spawn(work)
+    }
+}
+
+impl Drop for OwnRuntime {
+    fn drop(&mut self) {
+        let runtime = self.0.take();
+        // Waits for its threads, which only a thread without a runtime may do.
+        _ = std::thread::spawn(move || drop(runtime)).join();
+    }
+}
+
+/// A call of the platform; `path` is what follows `/api/platform/v1/`.
+pub(crate) fn platform(address: SocketAddr, method: &str, path: &str) -> Call {
+    Call::new(address, method, &format!("/api/platform/v1/{path}")).header("platform-api-key", PLATFORM_KEY)
+}
+
+/// The moment that a time in an answer names.
+#[track_caller]
+pub(crate) fn moment(iso: &str) -> Timestamp {
+    Timestamp::parse_iso(iso).unwrap_or_else(|| panic!("{iso} is not a time"))
+}
+
+/// The text of a time `after` another.
+pub(crate) fn later(iso: &str, after: Duration) -> String {
+    moment(iso).plus(after).to_iso()
+}
+
+/// An event of a user.
+pub(crate) fn verified(user: &str) -> Value {
+    json!({"type": "KYC", "event": "VERIFIED_USER", "externalUserId": user})
+}
+
+/// An event of a user's transaction.
+pub(crate) fn on_ramp(user: &str, transaction: &str) -> Value {
+    json!({
+        "type": "TRANSACTION",
+        "event": "CREATED_ON_RAMP",
+        "externalUserId": user,
+        "transactionId": transaction,
+        "firstName": "Satoshi",
+        "lastName": "Nakamoto",
+    })
+}
+
+pub(crate) const fn seconds(number: u64) -> Duration {
+    Duration::from_secs(number)
+}

@@ -1,0 +1,142 @@
+//! Cases of [`Store::claim`] and [`Store::release`].
+
+use super::Engine;
+use super::fixture::{Scene, all};
+use crate::{Claim, Claimed, Store};
+use capa_webhooks_core::id::{LifeId, NotificationKey, PartnerId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+async fn claim<E: Engine>(scene: &Scene<E>, room: usize, total: usize) -> Claimed {
+    claim_with(scene, room, total, BTreeMap::new()).await
+}
+
+async fn claim_with<E: Engine>(
+    scene: &Scene<E>,
+    room: usize,
+    total: usize,
+    rooms: BTreeMap<PartnerId, usize>,
+) -> Claimed {
+    scene.store().claim(Claim { life: scene.life, until: scene.now, room, rooms, total }).await.expect("claims")
+}
+
+fn keys(claimed: &Claimed) -> Vec<NotificationKey> {
+    claimed.jobs.iter().map(|job| job.key).collect()
+}
+
+/// What is not due yet, or owned, is left.
+pub async fn only_due_rows_that_nobody_owns<E: Engine>(engine: E) {
+    let mut scene = Scene::new(engine).await;
+    let partner = scene.partner().await;
+    scene.owned(partner).await;
+    let now = scene.unowned(partner).await;
+    scene.pass(Duration::from_millis(1));
+    scene.unowned(partner).await;
+    scene.now = scene.now.minus(Duration::from_millis(1));
+    assert_eq!(keys(&claim(&scene, 10, 10).await), [now]);
+    assert_eq!(claim(&scene, 10, 10).await, Claimed::default());
+    scene.assert_healthy().await;
+}
+
+/// Within a partner, the row that has been due longest comes first.
+pub async fn the_longest_due_first<E: Engine>(engine: E) {
+    let mut scene = Scene::new(engine).await;
+    let partner = scene.partner().await;
+    let mut expected = Vec::new();
+    for _ in 0..5 {
+        expected.push(scene.unowned(partner).await);
+        scene.pass(Duration::from_millis(1));
+    }
+    assert_eq!(keys(&claim(&scene, 3, 10).await), expected[..3]);
+    assert_eq!(keys(&claim(&scene, 3, 10).await), expected[3..]);
+}
+
+/// `room`, `rooms` and `total` are upper bounds, and `more` tells of rows left because of `total` only.
+pub async fn room_and_total_are_kept<E: Engine>(engine: E) {
+    let mut scene = Scene::new(engine).await;
+    let (one, two) = (scene.partner().await, scene.partner().await);
+    for _ in 0..5 {
+        scene.unowned(one).await;
+        scene.unowned(two).await;
+    }
+    assert_eq!(claim(&scene, 0, 10).await, Claimed::default());
+    let nothing = claim(&scene, 2, 0).await;
+    assert_eq!((nothing.jobs.len(), nothing.more), (0, true));
+    let some = claim_with(&scene, 1, 10, BTreeMap::from([(one, 3), (PartnerId::v4([7; 16]), 9)])).await;
+    assert_eq!((some.jobs.len(), some.more), (4, false));
+    assert_eq!(some.jobs.iter().filter(|job| job.key.partner == one).count(), 3);
+    let cut = claim(&scene, 4, 5).await;
+    assert_eq!((cut.jobs.len(), cut.more), (5, true));
+    let rest = claim(&scene, 4, 1).await;
+    assert_eq!((rest.jobs.len(), rest.more), (1, false));
+}
+
+/// Where `total` is small, partners take turns.
+pub async fn nobody_is_starved_by_total<E: Engine>(engine: E) {
+    let mut scene = Scene::new(engine).await;
+    let mut partners = BTreeSet::new();
+    for _ in 0..3 {
+        let partner = scene.partner().await;
+        partners.insert(partner);
+        for _ in 0..3 {
+            scene.unowned(partner).await;
+        }
+    }
+    for _ in 0..3 {
+        let mut served = BTreeSet::new();
+        for _ in 0..3 {
+            served.extend(claim(&scene, 10, 1).await.jobs.iter().map(|job| job.key.partner));
+        }
+        assert_eq!(served, partners);
+    }
+}
+
+/// Claims at the same moment share no row, and together take every row.
+pub async fn two_claims_never_share_a_row<E: Engine>(engine: E) {
+    let mut scene = Scene::new(engine).await;
+    let partner = scene.partner().await;
+    for _ in 0..40 {
+        scene.unowned(partner).await;
+    }
+    let mut taken = BTreeSet::new();
+    loop {
+        let claims = all((0..4).map(|_| claim(&scene, 10, 10)).collect()).await;
+        let jobs: Vec<_> = claims.iter().flat_map(keys).collect();
+        for key in &jobs {
+            assert!(taken.insert(*key), "claimed twice");
+        }
+        if jobs.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(taken.len(), 40);
+}
+
+/// A life gives up only what it owns.
+pub async fn released_rows_are_claimed_again<E: Engine>(engine: E) {
+    let mut scene = Scene::new(engine).await;
+    let partner = scene.partner().await;
+    let (one, two) = (scene.owned(partner).await, scene.owned(partner).await);
+    let other = LifeId::from_bytes([9; 16]);
+    scene.store().release(other, vec![one, two]).await.expect("releases");
+    assert!(scene.claim_all().await.is_empty());
+    scene.store().release(scene.life, vec![two, NotificationKey { partner, ..one }]).await.expect("releases");
+    let jobs = scene.claim_all().await;
+    assert_eq!(jobs.len(), 2);
+    scene.store().release(scene.life, vec![two]).await.expect("releases");
+    assert_eq!(scene.claim_all().await.iter().map(|job| job.key).collect::<Vec<_>>(), [two]);
+    scene.assert_healthy().await;
+}
+
+/// A life that has ended, or never began, gets nothing.
+pub async fn a_life_that_is_over_claims_nothing<E: Engine>(engine: E) {
+    let mut scene = Scene::new(engine).await;
+    let partner = scene.partner().await;
+    scene.unowned(partner).await;
+    let never = Claim { life: LifeId::from_bytes([9; 16]), until: scene.now, room: 9, rooms: BTreeMap::new(), total: 9 };
+    assert_eq!(scene.store().claim(never).await.expect("claims"), Claimed::default());
+    scene.store().end_life(scene.life, scene.now).await.expect("ends");
+    assert_eq!(claim(&scene, 9, 9).await, Claimed::default());
+    scene.next_life().await;
+    assert_eq!(claim(&scene, 9, 9).await.jobs.len(), 1);
+}
