@@ -106,3 +106,8 @@ pub use self::{
     sign::{Signer, webhook_signatures},
     verify::{DEFAULT_TOLERANCE, Verifier, VerifyError},
 };
+
+/// The README's example, run as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+pub struct Readme;

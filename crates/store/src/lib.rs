@@ -67,8 +67,12 @@ pub trait Store: Send + Sync + 'static {
     async fn partners(&self, after: Option<PartnerId>, limit: usize) -> Result<Vec<Partner>, Error>;
 
     /// Changes a partner; `None` if there is none.
-    async fn update_partner(&self, id: PartnerId, change: PartnerChange, now: Timestamp)
-    -> Result<Option<Partner>, Error>;
+    async fn update_partner(
+        &self,
+        id: PartnerId,
+        change: PartnerChange,
+        now: Timestamp,
+    ) -> Result<Option<Partner>, Error>;
 
     /// Changes a partner's settings; `None` if there is no such partner.
     async fn change_settings(

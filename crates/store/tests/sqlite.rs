@@ -23,8 +23,8 @@ impl Engine for Sqlite {
             }
         });
         let options = Options::new(MasterKey::new([7; 32]), entropy);
-        SqliteStore::open(&self.0.path().join("store.db"), options).unwrap()
+        SqliteStore::open(&self.0.path().join("store.db"), options).expect("the store opens")
     }
 }
 
-capa_webhooks_store::conformance_suite!(Sqlite(TempDir::new().unwrap()));
+capa_webhooks_store::conformance_suite!(Sqlite(TempDir::new().expect("a folder")));

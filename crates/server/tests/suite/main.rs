@@ -4,5 +4,9 @@ mod harness;
 
 mod acknowledge;
 mod delivery;
+mod documents;
 mod kill;
 mod layers;
+mod manual_retry;
+mod not_sent;
+mod retries;

@@ -119,8 +119,7 @@ pub async fn a_repeat_tells_the_status_of_now<E: Engine>(engine: E) {
 pub async fn equal_keys_at_the_same_moment_make_one_notification<E: Engine>(engine: E) {
     let mut scene = Scene::new(engine).await;
     let partner = scene.partner().await;
-    let accepts: Vec<_> =
-        (0..8).map(|_| Accept { idempotency: for_an_hour("k"), ..scene.event(partner) }).collect();
+    let accepts: Vec<_> = (0..8).map(|_| Accept { idempotency: for_an_hour("k"), ..scene.event(partner) }).collect();
     let mut calls = Vec::new();
     for accept in &accepts {
         calls.push(scene.accept(accept.clone()));

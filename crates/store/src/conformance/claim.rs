@@ -133,7 +133,8 @@ pub async fn a_life_that_is_over_claims_nothing<E: Engine>(engine: E) {
     let mut scene = Scene::new(engine).await;
     let partner = scene.partner().await;
     scene.unowned(partner).await;
-    let never = Claim { life: LifeId::from_bytes([9; 16]), until: scene.now, room: 9, rooms: BTreeMap::new(), total: 9 };
+    let never =
+        Claim { life: LifeId::from_bytes([9; 16]), until: scene.now, room: 9, rooms: BTreeMap::new(), total: 9 };
     assert_eq!(scene.store().claim(never).await.expect("claims"), Claimed::default());
     scene.store().end_life(scene.life, scene.now).await.expect("ends");
     assert_eq!(claim(&scene, 9, 9).await, Claimed::default());

@@ -59,7 +59,8 @@ pub async fn idempotency_keys_go_by_themselves<E: Engine>(engine: E) {
     scene.accept(young.clone()).await;
     scene.fail(young.key, Turn::first(scene.now)).await;
     scene.pass(Duration::from_secs(1));
-    let keys = Expiry { notifications_before: middle.minus(Duration::from_secs(9)), idempotency_before: middle, limit: 9 };
+    let keys =
+        Expiry { notifications_before: middle.minus(Duration::from_secs(9)), idempotency_before: middle, limit: 9 };
     let expected = Expired { notifications: 0, idempotency_keys: 1, more: false };
     assert_eq!(scene.store().expire(keys).await.expect("expires"), expected);
     let again = Accept { key: scene.key(partner), ..accept };

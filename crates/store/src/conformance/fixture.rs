@@ -247,7 +247,8 @@ pub fn everything(partner: PartnerId) -> ListQuery {
 
 /// An event of a user, different for every `number`.
 pub fn event(user: &str, transaction: Option<&str>, number: u64) -> Event {
-    let (kind, name) = if transaction.is_some() { ("TRANSACTION", "COMPLETED_ON_RAMP") } else { ("KYC", "VERIFIED_USER") };
+    let (kind, name) =
+        if transaction.is_some() { ("TRANSACTION", "COMPLETED_ON_RAMP") } else { ("KYC", "VERIFIED_USER") };
     let transaction_field = transaction.map(|id| format!(",\"transactionId\":\"{id}\"")).unwrap_or_default();
     let body = format!(
         "{{\"type\":\"{kind}\",\"event\":\"{name}\",\"externalUserId\":\"{user}\"{transaction_field},\
@@ -309,7 +310,8 @@ pub fn attempted(key: NotificationKey, turn: Turn, answer: Answer, schedule: &Sc
 
 /// What follows where there is nowhere to send it.
 pub fn unsendable(key: NotificationKey, turn: Turn, reason: NotSent, now: Timestamp) -> Record {
-    let next = State::Pending(turn).next(Input::Unsendable(reason), now).expect("a pending notification can be unsendable");
+    let next =
+        State::Pending(turn).next(Input::Unsendable(reason), now).expect("a pending notification can be unsendable");
     Record { key, turn, happened: Happened::Unsendable { at: now, reason }, next, keep: true }
 }
 

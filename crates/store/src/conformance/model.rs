@@ -5,8 +5,8 @@
 
 use crate::{
     Accept, Accepted, AttemptEntry, Backlog, Claim, Claimed, Created, Detail, Fate, Happened, KeyAdded, LatestError,
-    ListPage, ListQuery, NewPartner, PageStart, Partner, PartnerChange, PartnerKey, Record, Recorded, Retried, SingleRetry,
-    Summary,
+    ListPage, ListQuery, NewPartner, PageStart, Partner, PartnerChange, PartnerKey, Record, Recorded, Retried,
+    SingleRetry, Summary,
 };
 use bytes::Bytes;
 use capa_webhooks_core::event::Event;
@@ -79,10 +79,10 @@ impl Notification {
     }
 
     fn state(&self) -> State {
-        match (&self.waiting, self.end()) {
-            (Some(waiting), None) => State::Pending(waiting.turn),
-            (None, Some(end)) => State::Settled { cycle: self.cycle(), end },
-            (waiting, end) => panic!("neither or both: pending {}, settled {}", waiting.is_some(), end.is_some()),
+        assert_ne!(self.waiting.is_some(), self.end().is_some(), "pending or settled, never neither and never both");
+        match self.waiting {
+            Some(waiting) => State::Pending(waiting.turn),
+            None => State::Settled { cycle: self.cycle(), end: self.end().expect("it is not pending") },
         }
     }
 
@@ -201,7 +201,11 @@ impl Model {
             {
                 let id = used.id;
                 let same = used.body == event.body;
-                return if same { Accepted::Repeat { id, status: earlier.state().status() } } else { Accepted::Conflict { id } };
+                return if same {
+                    Accepted::Repeat { id, status: earlier.state().status() }
+                } else {
+                    Accepted::Conflict { id }
+                };
             }
             self.idempotency.insert(name, Used { id: key.id, body: event.body.clone(), at: now });
         }
@@ -281,7 +285,11 @@ impl Model {
         for job in &claimed.jobs {
             let place = taken.entry(job.key.partner).or_default();
             let expected = due.get(&job.key.partner).and_then(|rows| rows.get(*place));
-            assert_eq!(expected.map(|(_, key, turn)| (*key, *turn)), Some((job.key, job.turn)), "the longest due first");
+            assert_eq!(
+                expected.map(|(_, key, turn)| (*key, *turn)),
+                Some((job.key, job.turn)),
+                "the longest due first"
+            );
             *place += 1;
             let notification = self.notifications.get_mut(&job.key).expect("it was found due");
             assert_eq!(notification.event.body, job.body);
@@ -292,7 +300,8 @@ impl Model {
     /// As [`crate::Store::release`].
     pub fn release(&mut self, life: LifeId, keys: &[NotificationKey]) {
         for key in keys {
-            if let Some(waiting) = self.notifications.get_mut(key).and_then(|notification| notification.waiting.as_mut())
+            if let Some(waiting) =
+                self.notifications.get_mut(key).and_then(|notification| notification.waiting.as_mut())
                 && waiting.owner == Some(life)
             {
                 waiting.owner = None;

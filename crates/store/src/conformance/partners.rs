@@ -3,8 +3,8 @@
 use super::Engine;
 use super::fixture::{Scene, attempted, event, everything, ok, status, ten_seconds};
 use crate::{
-    Accept, Created, Erased, KeyAdded, LatestError, ListQuery, NewPartner, PartnerChange, PartnerKey, PlatformKey, Recorded,
-    Retried, Scopes, Store,
+    Accept, Created, Erased, KeyAdded, LatestError, ListQuery, NewPartner, PartnerChange, PartnerKey, PlatformKey,
+    Recorded, Retried, Scopes, Store,
 };
 use capa_webhooks_core::id::{KeyId, PartnerId};
 use capa_webhooks_core::notification::{NotSent, Status, Turn};
@@ -83,7 +83,8 @@ pub async fn a_partner_changes<E: Engine>(engine: E) {
     let changed = scene.store().update_partner(id, change, scene.now).await.expect("changes").expect("is there");
     assert_eq!((changed.disabled, &changed.name, changed.updated_at), (true, &before.name, scene.now));
     let change = PartnerChange { name: Some("New".to_owned()), ..PartnerChange::default() };
-    let changed = scene.store().update_partner(id, change.clone(), scene.now).await.expect("changes").expect("is there");
+    let changed =
+        scene.store().update_partner(id, change.clone(), scene.now).await.expect("changes").expect("is there");
     assert_eq!((changed.disabled, changed.name.as_str()), (true, "New"));
     assert_eq!(scene.store().partner(id).await.expect("reads"), Some(changed));
     assert_eq!(scene.store().update_partner(PartnerId::v4([7; 16]), change, scene.now).await.expect("asks"), None);
@@ -119,7 +120,10 @@ pub async fn settings_change<E: Engine>(engine: E) {
         assert_eq!((partner.settings, partner.updated_at), (expected.clone(), scene.now));
     }
     let stranger = PartnerId::v4([7; 16]);
-    assert_eq!(scene.store().change_settings(stranger, SettingsChange::default(), scene.now).await.expect("asks"), None);
+    assert_eq!(
+        scene.store().change_settings(stranger, SettingsChange::default(), scene.now).await.expect("asks"),
+        None
+    );
 }
 
 /// A partner's further keys.
@@ -146,7 +150,9 @@ pub async fn keys_are_added_and_revoked<E: Engine>(engine: E) {
 pub async fn platform_keys_are_added_and_revoked<E: Engine>(engine: E) {
     let mut scene = Scene::new(engine).await;
     let mut keys = Vec::new();
-    for (number, names) in [vec![], vec!["publish"], vec!["admin", "read"], vec!["publish", "admin", "read"]].iter().enumerate() {
+    for (number, names) in
+        [vec![], vec!["publish"], vec!["admin", "read"], vec!["publish", "admin", "read"]].iter().enumerate()
+    {
         let scopes = Scopes::from_names(names.iter().copied()).expect("known scopes");
         let key = PlatformKey {
             id: KeyId::v4(scene.random.bytes()),
@@ -198,7 +204,9 @@ pub async fn erasing_goes_in_slices<E: Engine>(engine: E) {
     assert_eq!(scene.store().erase_partner(partner, 2, scene.now).await.expect("erases"), Erased::Done);
     let stranger = PartnerId::v4([7; 16]);
     assert_eq!(scene.store().erase_partner(stranger, 2, scene.now).await.expect("erases"), Erased::UnknownPartner);
-    for (key, expected) in pending.iter().zip([Status::NotSent, Status::NotSent, Status::NotSent, Status::NotSent, Status::Sent]) {
+    for (key, expected) in
+        pending.iter().zip([Status::NotSent, Status::NotSent, Status::NotSent, Status::NotSent, Status::Sent])
+    {
         let detail = scene.store().notification(*key).await.expect("reads").expect("is there");
         assert_eq!(detail.summary.status, expected);
         if expected == Status::NotSent {
@@ -230,7 +238,8 @@ pub async fn what_is_erased_cannot_be_read<E: Engine>(engine: E) {
     let accept = Accept { event: event("u", Some("t"), 1), ..scene.event(partner) };
     let key = accept.key;
     scene.accept(accept).await;
-    let record = attempted(key, Turn::first(scene.now), status(500, "their body"), &super::fixture::never_again(), scene.now);
+    let record =
+        attempted(key, Turn::first(scene.now), status(500, "their body"), &super::fixture::never_again(), scene.now);
     assert_eq!(scene.record(record).await, Recorded::Applied);
     assert_eq!(scene.store().erase_partner(partner, 1, scene.now).await.expect("erases"), Erased::Done);
     let detail = scene.store().notification(key).await.expect("reads").expect("is there");

@@ -119,10 +119,9 @@ impl World {
             let user = format!("u-{}", random.below(3));
             let transaction = random.once_in(2).then(|| format!("t-{}", random.below(3)));
             let event = event(&user, transaction.as_deref(), u64::try_from(random.below(2)).expect("fits"));
-            let idempotency = random.once_in(3).then(|| IdempotencyKey {
-                key: format!("k-{}", random.below(5)),
-                retention: Duration::from_secs(600),
-            });
+            let idempotency = random
+                .once_in(3)
+                .then(|| IdempotencyKey { key: format!("k-{}", random.below(5)), retention: Duration::from_secs(600) });
             let fate = match random.below(10) {
                 0 => Fate::NotSent(*random.pick(&NotSent::ALL).expect("there are some")),
                 1..4 => Fate::Queue(None),

@@ -12,12 +12,16 @@ pub async fn what_was_answered_is_there<E: Engine>(engine: E) {
     let keys = [scene.sent(partner).await, scene.failed(partner).await, scene.owned(partner).await];
     let mut before = Vec::new();
     for key in keys {
-        before.push((scene.store().notification(key).await.expect("reads"), scene.store().attempts(key).await.expect("reads")));
+        before.push((
+            scene.store().notification(key).await.expect("reads"),
+            scene.store().attempts(key).await.expect("reads"),
+        ));
     }
     let (list, whole) = (scene.list(everything(partner)).await, scene.store().partner(partner).await.expect("reads"));
     scene.reopen().await;
     for (key, before) in keys.into_iter().zip(before) {
-        let after = (scene.store().notification(key).await.expect("reads"), scene.store().attempts(key).await.expect("reads"));
+        let after =
+            (scene.store().notification(key).await.expect("reads"), scene.store().attempts(key).await.expect("reads"));
         assert_eq!(after, before);
     }
     assert_eq!(scene.list(everything(partner)).await, list);

@@ -206,12 +206,7 @@ fn insert_queue_row(
     session
         .conn
         .prepare_cached("INSERT INTO queue (partner, id, cycle, number, due, owner) VALUES (?1, ?2, 1, 1, ?3, ?4)")?
-        .execute((
-            key.partner.as_bytes(),
-            key.id.as_bytes(),
-            now.as_millis(),
-            owner.as_ref().map(LifeId::as_bytes),
-        ))?;
+        .execute((key.partner.as_bytes(), key.id.as_bytes(), now.as_millis(), owner.as_ref().map(LifeId::as_bytes)))?;
     Ok(())
 }
 

@@ -32,7 +32,11 @@ impl SqliteStore {
                 if !session.is_alive(life)? {
                     return Ok(None);
                 }
-                wanted.iter().map(|(key, turn)| take(&session.conn, life, *key, *turn)).collect::<Result<_, _>>().map(Some)
+                wanted
+                    .iter()
+                    .map(|(key, turn)| take(&session.conn, life, *key, *turn))
+                    .collect::<Result<_, _>>()
+                    .map(Some)
             })
             .await?;
         let Some(taken) = taken else { return Ok(Claimed::default()) };

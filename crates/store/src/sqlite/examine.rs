@@ -13,6 +13,7 @@ use capa_webhooks_core::id::{LifeId, NotificationId, NotificationKey, PartnerId}
 use capa_webhooks_core::schedule::MOST_RETRIES;
 use rusqlite::{Connection, Row};
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::sync::Arc;
 
 /// Settled notifications whose sealed values are opened.
@@ -52,8 +53,11 @@ fn examine(conn: &Connection, ring: &Keyring) -> Result<Examination, Fault> {
     })
 }
 
+/// What a notification that a question finds is reported as.
+type Name = fn(NotificationKey) -> Violation;
+
 /// What one question each finds: partner and id of the notification.
-const KINDS: [(&str, fn(NotificationKey) -> Violation); 4] = [
+const KINDS: [(&str, Name); 4] = [
     // Neither a queue row nor a fact that settled its last cycle.
     (
         "SELECT n.partner, n.id FROM notifications n
@@ -103,9 +107,8 @@ fn too_many_attempts(conn: &Connection) -> Result<Vec<Violation>, Fault> {
         "SELECT partner, id FROM attempts WHERE class <> 'not_sent' GROUP BY partner, id, cycle
          HAVING count(DISTINCT number) > ?2 OR max(number) > ?2 LIMIT ?1",
     )?;
-    let found = statement.query_map((sql_count(MOST_REPORTED), 1 + MOST_RETRIES), |row| {
-        Ok(Violation::TooManyAttempts(key(row)?))
-    })?;
+    let found = statement
+        .query_map((sql_count(MOST_REPORTED), 1 + MOST_RETRIES), |row| Ok(Violation::TooManyAttempts(key(row)?)))?;
     Ok(found.collect::<Result<_, _>>()?)
 }
 
@@ -120,7 +123,7 @@ fn unreadable(conn: &Connection, ring: &Keyring, notifications: u64) -> Result<V
         // Not from memory: what lies on the disk is to be proved.
         match ring.open_afresh(partner, row.get_ref(1)?.as_blob().unwrap_or_default()) {
             Ok(opened) => drop(keys.insert(partner, opened)),
-            Err(_) => found.add("partners", partner),
+            Err(_) => found.add("partners", &partner),
         }
     }
     for (table, sql) in [
@@ -134,7 +137,7 @@ fn unreadable(conn: &Connection, ring: &Keyring, notifications: u64) -> Result<V
             let place = if table == "secrets" { Place::Secret(partner) } else { Place::Url(partner) };
             let sealed: Vec<u8> = row.get(1)?;
             if keys.get(&partner).is_some_and(|keys| keys.open(&place, &sealed).is_err()) {
-                found.add(table, partner);
+                found.add(table, &partner);
             }
         }
     }
@@ -150,11 +153,11 @@ fn unreadable(conn: &Connection, ring: &Keyring, notifications: u64) -> Result<V
         let Some(keys) = keys.get(&key.partner) else { continue };
         match payload(conn, keys, key, row.get(2)?) {
             Ok(_) => {}
-            Err(Fault::Store(_)) => found.add("payloads", key.id),
+            Err(Fault::Store(_)) => found.add("payloads", &key.id),
             Err(fault) => return Err(fault),
         }
         if !attempts_open(conn, keys, key)? {
-            found.add("attempts", key.id);
+            found.add("attempts", &key.id);
         }
     }
     Ok(found.violations())
@@ -181,7 +184,7 @@ fn attempts_open(conn: &Connection, keys: &PartnerKeys, key: NotificationKey) ->
 struct Unreadable(HashMap<&'static str, Vec<String>>);
 
 impl Unreadable {
-    fn add(&mut self, table: &'static str, id: impl ToString) {
+    fn add(&mut self, table: &'static str, id: &dyn Display) {
         let ids = self.0.entry(table).or_default();
         if ids.len() < MOST_REPORTED {
             ids.push(id.to_string());

@@ -13,10 +13,12 @@ use crate::{Error, Expired, Expiry};
 use capa_webhooks_core::time::Timestamp;
 use rusqlite::Connection;
 
+/// Partner, id and `seq` of a notification.
+type Old = ([u8; 16], [u8; 16], i64);
+
 /// A slice to be removed.
 struct Slice {
-    /// Partner, id and `seq` of each notification.
-    notifications: Vec<([u8; 16], [u8; 16], i64)>,
+    notifications: Vec<Old>,
     idempotency: Vec<i64>,
     more: bool,
 }
@@ -57,12 +59,7 @@ fn choose(conn: &Connection, expiry: Expiry) -> Result<Slice, Fault> {
 
 /// The oldest settled notifications of a partner accepted before a moment. By their ids, which begin with their time:
 /// one whose id is ahead of its acceptance stays until the moment has passed its id too.
-fn old_notifications(
-    conn: &Connection,
-    partner: [u8; 16],
-    before: Timestamp,
-    limit: usize,
-) -> Result<Vec<([u8; 16], [u8; 16], i64)>, Fault> {
+fn old_notifications(conn: &Connection, partner: [u8; 16], before: Timestamp, limit: usize) -> Result<Vec<Old>, Fault> {
     let mut statement = conn.prepare_cached(
         "SELECT id, seq FROM notifications n
          WHERE partner = ?1 AND id < ?2 AND accepted_at < ?3

@@ -103,9 +103,8 @@ struct Select {
 impl Select {
     /// All notifications of a status, or all.
     fn of(status: Option<Status>) -> Self {
-        let unhappy = |name| {
-            format!("f.partner = :partner AND {UNHAPPY} AND f.result = '{name}' AND f.cycle = {CYCLE}")
-        };
+        let unhappy =
+            |name| format!("f.partner = :partner AND {UNHAPPY} AND f.result = '{name}' AND f.cycle = {CYCLE}");
         let (from, conditions) = match status {
             None => ("notifications n", "TRUE".to_owned()),
             Some(Status::Pending) => (

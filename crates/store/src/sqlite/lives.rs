@@ -15,10 +15,8 @@ impl SqliteStore {
                 "UPDATE nodes SET ended_at = ?2 WHERE ended_at IS NULL AND life <> ?1",
                 (life.as_bytes(), now.as_millis()),
             )?;
-            let freed = conn.execute(
-                "UPDATE queue SET owner = NULL WHERE owner IS NOT NULL AND owner <> ?1",
-                [life.as_bytes()],
-            )?;
+            let freed = conn
+                .execute("UPDATE queue SET owner = NULL WHERE owner IS NOT NULL AND owner <> ?1", [life.as_bytes()])?;
             conn.execute(
                 "INSERT INTO nodes (life, begun_at) VALUES (?1, ?2) ON CONFLICT (life) DO NOTHING",
                 (life.as_bytes(), now.as_millis()),

@@ -42,9 +42,9 @@ pub use open::{Commit, Options};
 
 use crate::seal::Keyring;
 use crate::{
-    Accept, Accepted, AttemptEntry, Backlog, Claim, Claimed, Created, Detail, Erased, Error, Examination, Expired, Expiry,
-    KeyAdded, ListPage, ListQuery, NewPartner, Partner, PartnerChange, PartnerKey, PlatformKey, PlatformKeyEntry, Record,
-    Recorded, Retried, SingleRetry, Store,
+    Accept, Accepted, AttemptEntry, Backlog, Claim, Claimed, Created, Detail, Erased, Error, Examination, Expired,
+    Expiry, KeyAdded, ListPage, ListQuery, NewPartner, Partner, PartnerChange, PartnerKey, PlatformKey,
+    PlatformKeyEntry, Record, Recorded, Retried, SingleRetry, Store,
 };
 use async_trait::async_trait;
 use capa_webhooks_core::id::{KeyId, LifeId, NotificationKey, PartnerId};

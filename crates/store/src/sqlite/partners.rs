@@ -96,7 +96,10 @@ impl SqliteStore {
         let ring = Arc::clone(&self.ring);
         self.write(1, move |session| {
             let conn = &session.conn;
-            if !conn.prepare_cached("SELECT 1 FROM partners WHERE id = ?1 AND state = 'active'")?.exists([id.as_bytes()])? {
+            if !conn
+                .prepare_cached("SELECT 1 FROM partners WHERE id = ?1 AND state = 'active'")?
+                .exists([id.as_bytes()])?
+            {
                 return Ok(None);
             }
             let keys = partner_keys(conn, &ring, id)?.ok_or_else(|| corrupt("partners", "data_key", id))?;
@@ -125,7 +128,9 @@ impl SqliteStore {
 /// A partner, whole; `None` if there is none, or it is being erased.
 fn partner(conn: &Connection, ring: &Keyring, id: PartnerId) -> Result<Option<Partner>, Fault> {
     let found = conn
-        .prepare_cached("SELECT name, disabled, created_at, updated_at FROM partners WHERE id = ?1 AND state = 'active'")?
+        .prepare_cached(
+            "SELECT name, disabled, created_at, updated_at FROM partners WHERE id = ?1 AND state = 'active'",
+        )?
         .query_row([id.as_bytes()], |row| {
             Ok((row.get::<_, String>(0)?, row.get::<_, bool>(1)?, row.get::<_, i64>(2)?, row.get::<_, i64>(3)?))
         })
@@ -177,12 +182,8 @@ fn settings(conn: &Connection, keys: &PartnerKeys, partner: PartnerId) -> Result
         id: SettingsId::from_bytes(row.get(0)?),
         url,
         choices: Choices {
-            ack_rule: ack_rule
-                .map(|name| AckRule::from_name(&name).ok_or_else(|| damaged("ack_rule")))
-                .transpose()?,
-            retry_delays: retry_delays
-                .map(|text| delays(&text).ok_or_else(|| damaged("retry_delays")))
-                .transpose()?,
+            ack_rule: ack_rule.map(|name| AckRule::from_name(&name).ok_or_else(|| damaged("ack_rule"))).transpose()?,
+            retry_delays: retry_delays.map(|text| delays(&text).ok_or_else(|| damaged("retry_delays"))).transpose()?,
             attempt_timeout: row.get::<_, Option<u64>>(4)?.map(Duration::from_millis),
             events: events.map(|text| text.lines().map(str::to_owned).collect()),
         },

@@ -63,21 +63,15 @@ impl SqliteStore {
             .into_iter()
             .zip(nonces)
             .map(|(record, nonce)| {
-                let place = Place::Attempt {
-                    key: record.key,
-                    cycle: record.turn.cycle,
-                    number: record.turn.number,
-                    life,
-                };
+                let place =
+                    Place::Attempt { key: record.key, cycle: record.turn.cycle, number: record.turn.number, life };
                 let seal = |attempt: &Attempt| {
                     let length = AttemptDetail::length(&attempt.url);
                     let parts = AttemptDetail::parts(&length, &attempt.url, &attempt.answer);
                     keys.get(&record.key.partner).map(|keys| keys.seal(&place, nonce, &parts))
                 };
                 let fact = match &record.happened {
-                    Happened::Attempted(attempt) => {
-                        Fact::Attempt(attempt_fact(attempt, record.next, seal(attempt)))
-                    }
+                    Happened::Attempted(attempt) => Fact::Attempt(attempt_fact(attempt, record.next, seal(attempt))),
                     Happened::Unsendable { at, reason } => Fact::NotSent { at: *at, reason: *reason },
                 };
                 Outcome { key: record.key, turn: record.turn, fact, next: record.next, keep: record.keep }
@@ -170,9 +164,11 @@ fn step_owned_row(conn: &Connection, life: LifeId, outcome: &Outcome) -> Result<
 /// Removes the queue row, whoever owns it, if it is in the cycle of the attempt.
 fn settle_pending_row(conn: &Connection, outcome: &Outcome) -> Result<bool, Fault> {
     let Outcome { key, turn, .. } = outcome;
-    let removed = conn
-        .prepare_cached("DELETE FROM queue WHERE partner = ?1 AND id = ?2 AND cycle = ?3")?
-        .execute((key.partner.as_bytes(), key.id.as_bytes(), turn.cycle))?;
+    let removed = conn.prepare_cached("DELETE FROM queue WHERE partner = ?1 AND id = ?2 AND cycle = ?3")?.execute((
+        key.partner.as_bytes(),
+        key.id.as_bytes(),
+        turn.cycle,
+    ))?;
     Ok(removed == 1)
 }
 

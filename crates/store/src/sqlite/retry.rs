@@ -7,7 +7,8 @@ use super::rows::{corrupt, moment};
 use crate::{Error, Retried, SingleRetry};
 use capa_webhooks_core::id::{NotificationKey, PartnerId};
 use capa_webhooks_core::notification::{
-    End, Input, MANUAL_RETRY_WINDOW_SECONDS, MOST_MANUAL_RETRIES_PER_WINDOW, NotSent, Refusal, Retry, State, Status, Turn,
+    End, Input, MANUAL_RETRY_WINDOW_SECONDS, MOST_MANUAL_RETRIES_PER_WINDOW, NotSent, Refusal, Retry, State, Status,
+    Turn,
 };
 use capa_webhooks_core::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
@@ -59,7 +60,9 @@ fn state(conn: &Connection, key: NotificationKey) -> Result<Option<State>, Fault
 
 fn reason(conn: &Connection, key: NotificationKey, cycle: u32) -> Result<NotSent, Fault> {
     let name: Option<String> = conn
-        .prepare_cached("SELECT reason FROM attempts WHERE partner = ?1 AND id = ?2 AND cycle = ?3 AND result = 'NOT_SENT'")?
+        .prepare_cached(
+            "SELECT reason FROM attempts WHERE partner = ?1 AND id = ?2 AND cycle = ?3 AND result = 'NOT_SENT'",
+        )?
         .query_row((key.partner.as_bytes(), key.id.as_bytes(), cycle), |row| row.get(0))?;
     Ok(name.as_deref().and_then(NotSent::from_name).ok_or_else(|| corrupt("attempts", "reason", key.id))?)
 }
@@ -98,12 +101,7 @@ pub(super) fn begin_cycle(
         now.as_millis(),
         via.as_str(),
     ))?;
-    conn.prepare_cached("INSERT INTO queue (partner, id, cycle, number, due) VALUES (?1, ?2, ?3, ?4, ?5)")?.execute((
-        key.partner.as_bytes(),
-        key.id.as_bytes(),
-        turn.cycle,
-        turn.number,
-        turn.due.as_millis(),
-    ))?;
+    conn.prepare_cached("INSERT INTO queue (partner, id, cycle, number, due) VALUES (?1, ?2, ?3, ?4, ?5)")?
+        .execute((key.partner.as_bytes(), key.id.as_bytes(), turn.cycle, turn.number, turn.due.as_millis()))?;
     Ok(())
 }

@@ -9,6 +9,7 @@ use capa_webhooks_core::notification::Status;
 use capa_webhooks_core::outcome::{Answer, Failure, FailureKind};
 use capa_webhooks_core::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
+use std::fmt::Display;
 use std::sync::Arc;
 
 /// A count as SQL takes it.
@@ -17,7 +18,7 @@ pub(super) fn sql_count(count: usize) -> i64 {
 }
 
 /// A broken row.
-pub(super) fn corrupt(table: &'static str, column: &'static str, id: impl ToString) -> Error {
+pub(super) fn corrupt(table: &'static str, column: &'static str, id: impl Display) -> Error {
     Error::Corrupt { table, column, id: id.to_string() }
 }
 
@@ -39,12 +40,7 @@ pub(super) fn partner_keys(
 }
 
 /// The payload of a notification, opened.
-pub(super) fn payload(
-    conn: &Connection,
-    keys: &PartnerKeys,
-    key: NotificationKey,
-    seq: i64,
-) -> Result<Bytes, Fault> {
+pub(super) fn payload(conn: &Connection, keys: &PartnerKeys, key: NotificationKey, seq: i64) -> Result<Bytes, Fault> {
     let mut statement = conn.prepare_cached("SELECT sealed FROM payloads WHERE seq = ?1")?;
     let corrupt = || corrupt("payloads", "sealed", key.id);
     let plain = statement

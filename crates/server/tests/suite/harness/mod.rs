@@ -173,6 +173,20 @@ impl World {
         Call::new(self.address, method, path)
     }
 
+    /// The text of the metrics.
+    pub(crate) async fn metrics(&self) -> String {
+        let reply = Call::new(self.metrics_address, "GET", "/metrics").send().await;
+        assert_eq!(reply.status, 200);
+        reply.text().to_owned()
+    }
+
+    /// Waits until a figure has this value.
+    pub(crate) async fn metric_becomes(&self, name: &str, value: &str) {
+        let line = format!("{name} {value}");
+        let look = async || self.metrics().await.lines().any(|known| known == line).then_some(());
+        patience::until(&line, look).await;
+    }
+
     /// A partner whose receiver acknowledges.
     pub(crate) async fn partner(&self) -> Partner {
         let endpoint = self.receiver.endpoint();

@@ -1,0 +1,215 @@
+//! The real binary as a child process, in a folder of its own.
+
+use std::io::{BufRead as _, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// How long a line of output may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A folder to work in, with another one in it for what is temporary.
+pub(super) struct Place {
+    folder: TempDir,
+    environment: Vec<(String, String)>,
+}
+
+/// What a command that has ended said.
+pub(super) struct Done {
+    pub(super) code: Option<i32>,
+    pub(super) out: String,
+    pub(super) err: String,
+}
+
+impl Place {
+    pub(super) fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("tmp")).unwrap();
+        Self { folder, environment: Vec::new() }
+    }
+
+    /// The path of a file.
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// From now on commands find this variable.
+    pub(super) fn set(&mut self, name: &str, value: &str) {
+        self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// The names of what is in a folder.
+    pub(super) fn names(&self, folder: &str) -> Vec<String> {
+        let entries = std::fs::read_dir(self.path(folder)).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    /// Starts a command.
+    pub(super) fn start(&self, arguments: &[&str]) -> Running {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_capa-webhooks"));
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("CAPA_WEBHOOKS_") {
+                command.env_remove(name);
+            }
+        }
+        command.env("TMPDIR", self.path("tmp")).envs(self.environment.iter().cloned());
+        command.args(arguments).current_dir(self.folder.path());
+        Running::start(command)
+    }
+
+    /// Runs a command to its end.
+    pub(super) fn run(&self, arguments: &[&str]) -> Done {
+        self.start(arguments).finish()
+    }
+
+    /// Runs a command that must succeed, and gives what it printed.
+    pub(super) fn good(&self, arguments: &[&str]) -> String {
+        let done = self.run(arguments);
+        assert_eq!(done.code, Some(0), "{arguments:?}: {}{}", done.out, done.err);
+        done.out
+    }
+
+    /// Runs a command that must fail with 1, and gives what it said about it.
+    pub(super) fn bad(&self, arguments: &[&str]) -> String {
+        let done = self.run(arguments);
+        assert_eq!(done.code, Some(1), "{arguments:?}: {}{}", done.out, done.err);
+        done.out + &done.err
+    }
+
+    /// Serves, on free ports.
+    pub(super) fn serve(&self, arguments: &[&str]) -> Server {
+        let ports = ["serve", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"];
+        let mut running = self.start(&[&ports, arguments].concat());
+        let line = running.line("it serves", |line| line.contains("\"message\":\"serving\""));
+        let entry: serde_json::Value = serde_json::from_str(&line).unwrap();
+        Server { running, address: entry["address"].as_str().unwrap().parse().unwrap() }
+    }
+}
+
+/// A service that answers.
+pub(super) struct Server {
+    pub(super) running: Running,
+    pub(super) address: SocketAddr,
+}
+
+impl Server {
+    pub(super) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// Asks it to stop, and waits until it has.
+    pub(super) fn stop(self) -> Done {
+        self.running.signal("TERM");
+        self.running.finish()
+    }
+}
+
+/// A command that runs. Dropping it ends it.
+pub(super) struct Running {
+    child: Child,
+    lines: Receiver<(Stream, String)>,
+    /// What was read so far.
+    done: Done,
+}
+
+#[derive(Clone, Copy)]
+enum Stream {
+    Out,
+    Err,
+}
+
+impl Running {
+    fn start(mut command: Command) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let (sender, lines) = channel();
+        forward(child.stdout.take().unwrap(), Stream::Out, sender.clone());
+        forward(child.stderr.take().unwrap(), Stream::Err, sender);
+        Self { child, lines, done: Done { code: None, out: String::new(), err: String::new() } }
+    }
+
+    /// Waits for the next line, of either stream, that is `wanted`.
+    pub(super) fn line(&mut self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
+        while let Some(line) = self.next() {
+            if wanted(&line) {
+                return line;
+            }
+        }
+        panic!("waited for {what} in vain:\n{}{}", self.done.out, self.done.err);
+    }
+
+    /// Sends it a signal.
+    pub(super) fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
+        assert!(sent.unwrap().success());
+    }
+
+    /// Waits for its end.
+    pub(super) fn finish(mut self) -> Done {
+        while self.next().is_some() {}
+        self.done.code = self.child.wait().unwrap().code();
+        let nothing = Done { code: None, out: String::new(), err: String::new() };
+        std::mem::replace(&mut self.done, nothing)
+    }
+
+    /// The next line; none if the output has ended.
+    fn next(&mut self) -> Option<String> {
+        let next = self.lines.recv_timeout(PATIENCE);
+        let timed_out = matches!(next, Err(std::sync::mpsc::RecvTimeoutError::Timeout));
+        assert!(!timed_out, "no further line in {PATIENCE:?}:\n{}{}", self.done.out, self.done.err);
+        let (stream, line) = next.ok()?;
+        let text = match stream {
+            Stream::Out => &mut self.done.out,
+            Stream::Err => &mut self.done.err,
+        };
+        text.push_str(&line);
+        text.push('\n');
+        Some(line)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended already.
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+fn forward(stream: impl Read + Send + 'static, kind: Stream, lines: Sender<(Stream, String)>) {
+    std::thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            // A test that has ended reads no more.
+            _ = lines.send((kind, line));
+        }
+    });
+}
+
+/// Runs a line in a shell, as somebody who pasted it would.
+pub(super) fn shell(line: &str) -> String {
+    let output = Command::new("sh").args(["-c", line]).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{line}: {error} (is curl installed?)");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Makes a call with curl, and gives the status and the answer.
+pub(super) fn curl(arguments: &[&str]) -> (u16, String) {
+    let output = Command::new("curl").args(["-sS", "-w", "\n%{http_code}"]).args(arguments).output();
+    let output = output.expect("these tests need curl");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let (answer, status) = text.rsplit_once('\n').unwrap();
+    (status.parse().unwrap(), answer.to_owned())
+}
+
+/// Runs statements on a store, past everything that keeps it in order.
+pub(super) fn sql(store: &Path, statements: &str) {
+    const SCRIPT: &str = "import sqlite3, sys\nwith sqlite3.connect(sys.argv[1]) as c: c.executescript(sys.argv[2])";
+    let status = Command::new("python3").args(["-c", SCRIPT]).arg(store).arg(statements).status();
+    assert!(status.expect("these tests need python3").success());
+}
