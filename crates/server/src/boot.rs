@@ -225,7 +225,8 @@ fn master_key(config: &Config, store: &Path) -> Result<MasterKey, String> {
     }
 }
 
-/// Makes the configured admin key exist, or, on the first start without one, makes one and writes it to a file.
+/// Makes the configured admin key exist; without one, and as long as no admin key is valid, makes one and writes it to
+/// a file.
 async fn ensure_platform_key(config: &Config, store: &dyn Store, clock: &Clock) -> Result<(), String> {
     let keys = store.platform_keys().await.map_err(|error| error.to_string())?;
     let (key, name) = match &config.platform_key {
@@ -245,13 +246,14 @@ async fn ensure_platform_key(config: &Config, store: &dyn Store, clock: &Clock) 
             }
             (key, "configured")
         }
-        None if keys.is_empty() => {
+        None if !keys.iter().any(|entry| entry.revoked_at.is_none() && entry.key.scopes.admin) => {
             let file = &config.admin_key_file;
             let shown = file.display();
             // A start that was cut off may have written the file and not the key: then the file's key is taken.
             let key = match std::fs::read_to_string(file) {
                 Ok(text) => FreshKey::parse(text.trim())
-                    .ok_or_else(|| format!("the admin key file {shown} holds no key; move it away, and start again"))?,
+                    .filter(|key| !keys.iter().any(|entry| entry.key.id == key.id))
+                    .ok_or_else(|| format!("the admin key file {shown} holds no key, or a revoked one; move it away"))?,
                 Err(_) => {
                     let key = FreshKey::make();
                     keyfile::write_secret(file, &key.expose())

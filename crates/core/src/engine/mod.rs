@@ -157,6 +157,8 @@ pub struct Engine {
     /// Jobs whose outcome is being recorded, with the state that follows and whether it is kept. By turn, because a
     /// manual retry can bring a notification back before the end of its last cycle has been reported here.
     recording: HashMap<(NotificationKey, Turn), (Job, State, bool)>,
+    /// Jobs in memory, wherever they stand, and what they weigh.
+    jobs: usize,
     bytes: usize,
     claiming: bool,
     next_claim: Timestamp,
@@ -173,6 +175,7 @@ impl Engine {
             timers: BTreeMap::new(),
             in_flight: HashMap::new(),
             recording: HashMap::new(),
+            jobs: 0,
             bytes: 0,
             claiming: false,
             next_claim: Timestamp::from_millis(0),
@@ -235,8 +238,8 @@ impl Engine {
     }
 
     /// Jobs in memory.
-    pub fn held(&self) -> usize {
-        self.lanes.values().map(|lane| lane.jobs).sum()
+    pub const fn held(&self) -> usize {
+        self.jobs
     }
 
     /// Keys of all jobs in memory, in no order.
@@ -259,6 +262,7 @@ impl Engine {
             return;
         }
         lane.jobs += 1;
+        self.jobs += 1;
         self.bytes += job.weight();
         self.line_up(job, now);
     }
@@ -369,6 +373,7 @@ impl Engine {
     }
 
     fn forget(&mut self, job: &Job) {
+        self.jobs = self.jobs.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(job.weight());
         if let Some(lane) = self.lanes.get_mut(&job.key.partner) {
             lane.jobs = lane.jobs.saturating_sub(1);

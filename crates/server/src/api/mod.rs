@@ -7,6 +7,7 @@ pub mod answer;
 mod auth;
 mod body;
 mod health;
+mod leftover;
 pub mod listener;
 mod partner;
 mod platform;
@@ -21,6 +22,7 @@ use crate::wake::Wake;
 use answer::{ApiError, Version};
 use axum::Router;
 use axum::extract::{Request, State};
+use axum::middleware;
 use axum::response::Response;
 use capa_webhooks_core::destination::Destinations;
 use capa_webhooks_core::event::catalogue::Catalogue;
@@ -99,6 +101,7 @@ pub fn router(app: App) -> Router {
         .merge(health::routes())
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn_with_state(app.clone(), leftover::read))
         .with_state(app)
 }
 

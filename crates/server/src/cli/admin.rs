@@ -86,7 +86,8 @@ pub(super) async fn over_http(
 
 /// The `data` of an answer, or its error in words.
 pub(super) fn read(answer: &[u8]) -> Result<Value, String> {
-    let mut answer: Value = serde_json::from_slice(answer).map_err(|error| format!("the answer cannot be read: {error}"))?;
+    let mut answer: Value =
+        serde_json::from_slice(answer).map_err(|error| format!("the answer cannot be read: {error}"))?;
     if answer["success"] == true {
         return Ok(answer["data"].take());
     }

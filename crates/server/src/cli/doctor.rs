@@ -43,7 +43,9 @@ pub(super) fn run(given: &ArgMatches) -> Result<ExitCode, String> {
 
 fn print(examination: &Examination) {
     let Examination { notifications, pending, owned, violations } = examination;
-    println!("{notifications} notifications: {} settled, {pending} pending ({owned} held by a process)", notifications - pending);
+    // In a broken store the queue can name more than there is.
+    let settled = notifications.saturating_sub(*pending);
+    println!("{notifications} notifications: {settled} settled, {pending} pending ({owned} held by a process)");
     if violations.is_empty() {
         println!("All is well: each of them is queued or settled, and everything can be read.");
         return;
@@ -62,7 +64,9 @@ fn describe(violation: &Violation) -> String {
         Violation::SettledTwice(key) => {
             format!("notification {} of partner {} is queued although it is settled", key.id, key.partner)
         }
-        Violation::Orphaned(key) => format!("the queue names notification {} of partner {}, which is not there", key.id, key.partner),
+        Violation::Orphaned(key) => {
+            format!("the queue names notification {} of partner {}, which is not there", key.id, key.partner)
+        }
         Violation::DeadOwner(key, life) => {
             format!("notification {} of partner {} is held by {life}, which has ended", key.id, key.partner)
         }

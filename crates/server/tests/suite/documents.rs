@@ -53,7 +53,8 @@ impl Drop for Program {
 /// The only code block of the README in this language.
 fn block(language: &str) -> String {
     let readme = include_str!("../../../../README.md");
-    let mut blocks = readme.split(&format!("\n```{language}\n")).skip(1);
+    let opening = format!("\n```{language}\n");
+    let mut blocks = readme.split(&opening).skip(1);
     let block = blocks.next().unwrap_or_else(|| panic!("the README has no {language} block"));
     assert!(blocks.next().is_none(), "the README has several {language} blocks");
     block.split("\n```").next().unwrap().to_owned()

@@ -167,7 +167,7 @@ async fn the_partner_is_erased_in_mid_cycle() {
     world.step(seconds(60));
     other.endpoint.attempt(&kept, 2).await;
     other.barrier().await;
-    world.metric_becomes("capa_webhooks_pending", "1").await;
+    world.backlog_becomes(1).await;
     assert_eq!(partner.endpoint.deliveries().len(), 1);
 }
 

@@ -1,21 +1,21 @@
 //! Contract, section 2: automatic retries, stepped through without waiting.
 
-use crate::harness::{Answer, Partner, START, World, later, moment, seconds, verified};
+use crate::harness::{Answer, Partner, START, Then, World, later, moment, seconds, verified};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 
-/// When the attempt that follows the last one is due.
-fn due(attempts: &[Value]) -> &Value {
-    &attempts[attempts.len() - 1]["nextAttemptAt"]
+/// How long after an attempt the next one is due; most attempts on a stepped clock take no time.
+fn delay(attempt: &Value) -> Duration {
+    let time = |name: &str| moment(attempt[name].as_str().unwrap());
+    time("nextAttemptAt").since(time("startedAt"))
 }
 
-/// How long after the last attempt the next one is due; attempts on a stepped clock take no time.
-fn delay(attempts: &[Value]) -> Duration {
-    let last = &attempts[attempts.len() - 1];
-    moment(due(attempts).as_str().unwrap()).since(moment(last["startedAt"].as_str().unwrap()))
+/// Waits until attempt `number` is recorded, and gives it.
+async fn recorded(partner: &Partner, id: &str, number: usize) -> Value {
+    partner.attempted(id, number).await[number - 1].clone()
 }
 
 /// Steps through all attempts of a notification whose receiver never acknowledges; gives the delays between them.
@@ -24,13 +24,13 @@ async fn delays(world: &World, partner: &Partner, id: &str) -> Vec<Duration> {
     loop {
         let number = delays.len() + 1;
         partner.endpoint.attempt(id, number).await;
-        let attempts = partner.attempted(id, number).await;
-        if attempts[number - 1]["settled"] == "FAILED" {
-            assert_eq!(due(&attempts), &Value::Null);
+        let attempt = recorded(partner, id, number).await;
+        if attempt["settled"] == "FAILED" {
+            assert_eq!(attempt["nextAttemptAt"], Value::Null);
             return delays;
         }
-        delays.push(delay(&attempts));
-        world.step_to(due(&attempts));
+        delays.push(delay(&attempt));
+        world.step_to(&attempt["nextAttemptAt"]);
     }
 }
 
@@ -42,11 +42,11 @@ async fn the_default_schedule() {
     let id = partner.publish(&verified("u")).await;
     for (number, nominal) in (1..).zip([10, 60, 360, 2_160, 12_960]) {
         partner.endpoint.attempt(&id, number).await;
-        let attempts = partner.attempted(&id, number).await;
+        let attempt = recorded(&partner, &id, number).await;
         let detail = partner.notification(&id).await;
         assert_eq!((&detail["status"], &detail["retryAttempts"]), (&json!("PENDING"), &json!(number - 1)));
-        assert_eq!(attempts[number - 1]["settled"], Value::Null);
-        let delay = delay(&attempts);
+        assert_eq!(attempt["settled"], Value::Null);
+        let delay = delay(&attempt);
         let (least, most) = (seconds(nominal).mul_f64(0.9), seconds(nominal).mul_f64(1.1));
         assert!((least..=most).contains(&delay), "retry {number} is due after {delay:?}, not {nominal} s ± 10 %");
 
@@ -55,10 +55,10 @@ async fn the_default_schedule() {
         partner.barrier().await;
         assert_eq!(partner.endpoint.attempts_of(&id).len(), number);
         world.step(MILLISECOND);
-        assert_eq!(due(&attempts), &json!(world.now()));
+        assert_eq!(attempt["nextAttemptAt"], world.now());
         let delivery = partner.endpoint.attempt(&id, number + 1).await;
         assert_eq!(delivery.timestamp(), world.now_seconds());
-        assert_eq!(partner.attempted(&id, number + 1).await[number]["startedAt"], world.now());
+        assert_eq!(recorded(&partner, &id, number + 1).await["startedAt"], world.now());
     }
     partner.endpoint.attempt(&id, 6).await;
     let detail = partner.becomes(&id, "FAILED").await;
@@ -77,7 +77,7 @@ async fn jitter_spreads_the_retries_of_one_moment() {
     let mut spread = BTreeSet::new();
     for number in 0..20 {
         let id = partner.publish(&verified(&number.to_string())).await;
-        let delay = delay(&partner.attempted(&id, 1).await);
+        let delay = delay(&recorded(&partner, &id, 1).await);
         assert!((seconds(9)..=seconds(11)).contains(&delay), "{delay:?}");
         spread.insert(delay);
     }
@@ -129,14 +129,14 @@ async fn a_partners_schedule() {
     assert_eq!(delays(&world, &partner, &id).await, expected);
 
     let id = partner.publish(&verified("changed")).await;
-    let attempts = partner.attempted(&id, 2).await;
-    assert_eq!(delay(&attempts), Duration::from_millis(1_500));
+    let second = recorded(&partner, &id, 2).await;
+    assert_eq!(delay(&second), Duration::from_millis(1_500));
     partner.choose(json!({"retryDelays": null})).await;
-    world.step_to(due(&attempts));
+    world.step_to(&second["nextAttemptAt"]);
     for number in 3..=5 {
-        let attempts = partner.attempted(&id, number).await;
-        assert_eq!(delay(&attempts), seconds(60), "the operator's again");
-        world.step_to(due(&attempts));
+        let attempt = recorded(&partner, &id, number).await;
+        assert_eq!(delay(&attempt), seconds(60), "the operator's again");
+        world.step_to(&attempt["nextAttemptAt"]);
     }
     partner.attempted(&id, 6).await;
     partner.becomes(&id, "FAILED").await;
@@ -171,7 +171,7 @@ async fn retry_after() {
         let user = number.to_string();
         partner.endpoint.answers_for(&user, [Answer::with(status, &[("Retry-After", value)], "")]);
         let id = partner.publish(&verified(&user)).await;
-        let delay = delay(&partner.attempted(&id, 1).await).as_millis();
+        let delay = delay(&recorded(&partner, &id, 1).await).as_millis();
         let expected = if expected == 99 { 99_937 } else { expected * 1000 };
         assert_eq!(delay, expected, "{status} {value}");
     }
@@ -212,13 +212,13 @@ async fn a_retry_that_is_acknowledged_ends_the_cycle() {
 async fn the_delay_counts_from_the_end_of_the_attempt() {
     let world = World::with(&[("retry_delays", "10s")]).await;
     let partner = world.partner().await;
-    partner.endpoint.answers_for("slow", [Answer::raw("", crate::harness::Then::Hang)]);
+    partner.endpoint.answers_for("slow", [Answer::raw("", Then::Hang)]);
     let id = partner.publish(&verified("slow")).await;
     partner.endpoint.attempt(&id, 1).await;
     world.step(seconds(15));
-    let attempts = partner.attempted(&id, 1).await;
-    assert_eq!((&attempts[0]["startedAt"], &attempts[0]["durationMs"]), (&json!(START), &json!(15_000)));
-    assert_eq!(due(&attempts), &json!(later(START, seconds(25))));
+    let attempt = recorded(&partner, &id, 1).await;
+    assert_eq!((&attempt["startedAt"], &attempt["durationMs"]), (&json!(START), &json!(15_000)));
+    assert_eq!(attempt["nextAttemptAt"], later(START, seconds(25)));
 }
 
 /// One partner's failing receiver holds up no other partner.
@@ -226,7 +226,7 @@ async fn the_delay_counts_from_the_end_of_the_attempt() {
 async fn a_silent_receiver_holds_up_nobody_else() {
     let world = World::start().await;
     let (silent, quick) = (world.partner().await, world.partner().await);
-    silent.endpoint.answers([Answer::raw("", crate::harness::Then::Hang)]);
+    silent.endpoint.answers([Answer::raw("", Then::Hang)]);
     for number in 0..40 {
         silent.publish(&verified(&number.to_string())).await;
     }

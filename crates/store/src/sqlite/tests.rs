@@ -38,7 +38,9 @@ impl Engine for InFolder {
 
     async fn open(&self) -> SqliteStore {
         let commits = Arc::clone(&self.commits);
-        let on_commit = Arc::new(move |_: &super::Commit| drop(commits.fetch_add(1, Ordering::Relaxed)));
+        let on_commit = Arc::new(move |_: &super::Commit| {
+            commits.fetch_add(1, Ordering::Relaxed);
+        });
         SqliteStore::open(&self.path(), Options { on_commit, ..options(7) }).unwrap()
     }
 }

@@ -10,8 +10,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::net::SocketAddr;
 
-/// One caller of the API.
-#[derive(Debug, Clone)]
+/// One caller of the API. No `Debug`, because that would show the key.
+#[derive(Clone)]
 pub(super) struct Caller {
     pub(super) address: SocketAddr,
     /// The header that carries the key.
@@ -57,7 +57,8 @@ impl Caller {
         let request = request.body(Full::new(bytes)).map_err(|error| format!("{what}: {error}"))?;
         let (status, answer) = over_http(self.address, request).await.map_err(|error| format!("{what}: {error}"))?;
         let data = read(&answer).map_err(|error| format!("{what}: {status}, {error}"))?;
-        let data = serde_json::from_value(data).map_err(|error| format!("{what}: the answer cannot be read: {error}"))?;
+        let data =
+            serde_json::from_value(data).map_err(|error| format!("{what}: the answer cannot be read: {error}"))?;
         Ok((status, data))
     }
 
@@ -67,8 +68,8 @@ impl Caller {
     }
 }
 
-/// A partner that was just made.
-#[derive(Debug, Deserialize)]
+/// A partner that was just made, with its secrets.
+#[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct NewPartner {
     pub(super) id: String,

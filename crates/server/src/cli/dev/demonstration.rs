@@ -46,7 +46,7 @@ impl Demonstration<'_> {
             let last = number > FLAKY_FAILURES;
             expect(&seen, if last { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR })?;
             let settled = if last { Some("SENT") } else { None };
-            let recorded = seen.attempt.ok_or("a retried delivery was not looked up")?;
+            let recorded = seen.recorded.ok_or("a delivery that matters was not looked up")??;
             if (recorded.number, recorded.settled.as_deref()) != (number, settled)
                 || recorded.next_attempt_at.is_some() == last
             {
@@ -120,7 +120,8 @@ fn request(screen: Screen, arrival: &Arrival) -> Result<(), String> {
 }
 
 fn table(screen: Screen, rows: &[Notification]) -> Result<(), String> {
-    let head = format!("  {:<36}  {:<18}  {:<8}  {:<7}  {:<12}  updated", "id", "event", "status", "retries", "created");
+    let head =
+        format!("  {:<36}  {:<18}  {:<8}  {:<7}  {:<12}  updated", "id", "event", "status", "retries", "created");
     screen.say(&screen.paint(Ink::Faint, &head))?;
     for row in rows {
         let ink = if row.status == "SENT" { Ink::Good } else { Ink::Bad };

@@ -65,7 +65,8 @@ read. For its log on standard error set CAPA_WEBHOOKS_LOG (warn, unless set). NO
 pub(super) fn command() -> Command {
     let address = |name: &'static str| {
         Arg::new(name).long(name).value_name("ADDRESS").value_parser(|text: &str| {
-            text.parse::<SocketAddr>().map_err(|_| "must be an address and a port, such as 127.0.0.1:8080 or [::1]:8080")
+            text.parse::<SocketAddr>()
+                .map_err(|_| "must be an address and a port, such as 127.0.0.1:8080 or [::1]:8080")
         })
     };
     Command::new("dev")
@@ -77,10 +78,9 @@ pub(super) fn command() -> Command {
 }
 
 pub(super) fn run(given: &ArgMatches) -> Result<ExitCode, String> {
-    let folder = tempfile::Builder::new()
-        .prefix("capa-webhooks-dev-")
-        .tempdir()
-        .map_err(|error| format!("a temporary folder cannot be made: {error}; set TMPDIR to one that can be written"))?;
+    let folder = tempfile::Builder::new().prefix("capa-webhooks-dev-").tempdir().map_err(|error| {
+        format!("a temporary folder cannot be made: {error}; set TMPDIR to one that can be written")
+    })?;
     let address = |name: &str| given.get_one::<SocketAddr>(name).copied();
     let receiver = address("receiver-listen").unwrap_or(FREE);
     let key = FreshKey::make().expose();
@@ -169,7 +169,7 @@ impl Stage<'_> {
         let (_running, stopping) = flag::channel(false);
         let ended = tokio::select! {
             done = self.show(&addresses, receiver, stopping, once) => done,
-            () = signals.any() => Ok(()),
+            () = signals.any() => if once { Err("stopped before the demonstration was over".to_owned()) } else { Ok(()) },
             what = service.failed() => return Err(format!("{what}; see the log")),
         };
         // Nobody may be reading any more; the stop is the same.
@@ -206,11 +206,11 @@ impl Stage<'_> {
         let demonstration =
             Demonstration { watch: &mut watch, platform: &platform, partner_id: &made.id, step: &mut step };
         let shown = self.clock.deadline(PATIENCE, demonstration.run()).await;
-        shown
-            .unwrap_or_else(|_| Err(format!("this did not happen within {} s: {step}", PATIENCE.as_secs())))
-            .map_err(|problem| {
+        shown.unwrap_or_else(|_| Err(format!("this did not happen within {} s: {step}", PATIENCE.as_secs()))).map_err(
+            |problem| {
                 format!("the demonstration failed: {problem}\n  CAPA_WEBHOOKS_LOG=debug capa-webhooks dev shows more")
-            })?;
+            },
+        )?;
         self.invite(&platform, &partner, &made.id)?;
         if once {
             return Ok(());
@@ -229,7 +229,8 @@ impl Stage<'_> {
             screen.say(&format!("  {name:<16}  {value}{space}{}", screen.paint(Ink::Faint, note)))
         };
         let version = env!("CARGO_PKG_VERSION");
-        screen.say(&screen.paint(Ink::Strong, &format!("Capa Webhooks {version}, all in one process. Times are UTC.")))?;
+        screen
+            .say(&screen.paint(Ink::Strong, &format!("Capa Webhooks {version}, all in one process. Times are UTC.")))?;
         screen.say("")?;
         row("service", &format!("http://{}", addresses.service), self.moved)?;
         row("metrics", &format!("http://{}/metrics", addresses.metrics), "")?;

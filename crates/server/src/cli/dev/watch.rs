@@ -21,7 +21,6 @@ const ASK_AGAIN: Duration = Duration::from_millis(5);
 const SHOWN_BODY: usize = 60;
 
 /// Whoever watches.
-#[derive(Debug)]
 pub(super) struct Watch {
     pub(super) screen: Screen,
     pub(super) clock: Clock,
@@ -35,8 +34,8 @@ pub(super) struct Watch {
 #[derive(Debug)]
 pub(super) struct Seen {
     pub(super) arrival: Arrival,
-    /// What the service recorded, where it was asked and knew.
-    pub(super) attempt: Option<Attempt>,
+    /// What the service recorded; none where it was not asked.
+    pub(super) recorded: Option<Result<Attempt, String>>,
 }
 
 impl Watch {
@@ -49,36 +48,36 @@ impl Watch {
         let arrival = self.arrivals.recv().await.ok_or("the receiver has ended")?;
         self.tell(&arrival)?;
         let id = &arrival.webhook_id;
-        let attempt = match (&arrival.verdict, arrival.answer) {
+        let recorded = match (&arrival.verdict, arrival.answer) {
             (Verdict::Genuine { .. }, StatusCode::OK) if !self.troubled.remove(id) => None,
             (Verdict::Genuine { .. }, answer) => {
                 if answer != StatusCode::OK {
                     self.troubled.insert(id.clone());
                 }
-                match self.recorded(&arrival).await {
-                    Ok(attempt) => {
-                        self.tell_attempt(id, &attempt)?;
-                        Some(attempt)
-                    }
-                    Err(problem) => {
-                        self.screen.happened(self.clock.now(), Ink::Bad, "unknown", id, &problem)?;
-                        None
-                    }
+                let recorded = self.recorded(&arrival).await;
+                match &recorded {
+                    Ok(attempt) => self.tell_attempt(id, attempt)?,
+                    Err(problem) => self.screen.happened(self.clock.now(), Ink::Bad, "unknown", id, problem)?,
                 }
+                Some(recorded)
             }
             // Whoever sent this, it need not have been the service.
             (Verdict::Refused(_), _) => None,
         };
-        Ok(Seen { arrival, attempt })
+        Ok(Seen { arrival, recorded })
     }
 
     fn tell(&self, arrival: &Arrival) -> Result<(), String> {
         let screen = self.screen;
         let (kind, event, verdict) = match &arrival.verdict {
-            Verdict::Genuine { kind, event, both: true } => (kind.as_str(), event.as_str(), ("signature verified".to_owned(), Ink::Good)),
-            Verdict::Genuine { kind, event, both: false } => {
-                (kind.as_str(), event.as_str(), ("webhook-signature verified, capa-signature missing".to_owned(), Ink::Bad))
+            Verdict::Genuine { kind, event, both: true } => {
+                (kind.as_str(), event.as_str(), ("signature verified".to_owned(), Ink::Good))
             }
+            Verdict::Genuine { kind, event, both: false } => (
+                kind.as_str(),
+                event.as_str(),
+                ("webhook-signature verified, capa-signature missing".to_owned(), Ink::Bad),
+            ),
             Verdict::Refused(why) => ("-", "-", (format!("refused, {why}"), Ink::Bad)),
         };
         let verdict = screen.paint(verdict.1, &verdict.0);

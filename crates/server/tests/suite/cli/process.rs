@@ -26,8 +26,8 @@ pub(super) struct Done {
 
 impl Place {
     pub(super) fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir(folder.path().join("tmp")).unwrap();
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::create_dir(folder.path().join("tmp")).expect("a folder in it");
         Self { folder, environment: Vec::new() }
     }
 
@@ -43,8 +43,8 @@ impl Place {
 
     /// The names of what is in a folder.
     pub(super) fn names(&self, folder: &str) -> Vec<String> {
-        let entries = std::fs::read_dir(self.path(folder)).unwrap();
-        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let entries = std::fs::read_dir(self.path(folder)).expect(folder).map(|entry| entry.expect(folder));
+        let mut names: Vec<_> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
         names.sort();
         names
     }
@@ -86,8 +86,9 @@ impl Place {
         let ports = ["serve", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"];
         let mut running = self.start(&[&ports, arguments].concat());
         let line = running.line("it serves", |line| line.contains("\"message\":\"serving\""));
-        let entry: serde_json::Value = serde_json::from_str(&line).unwrap();
-        Server { running, address: entry["address"].as_str().unwrap().parse().unwrap() }
+        let entry: serde_json::Value = serde_json::from_str(&line).expect("a log line is JSON");
+        let address = entry["address"].as_str().and_then(|address| address.parse().ok());
+        Server { running, address: address.expect("it says where it serves") }
     }
 }
 
@@ -126,33 +127,30 @@ enum Stream {
 impl Running {
     fn start(mut command: Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
+        let mut child = command.spawn().expect("the binary starts");
         let (sender, lines) = channel();
-        forward(child.stdout.take().unwrap(), Stream::Out, sender.clone());
-        forward(child.stderr.take().unwrap(), Stream::Err, sender);
+        forward(child.stdout.take().expect("it is piped"), Stream::Out, sender.clone());
+        forward(child.stderr.take().expect("it is piped"), Stream::Err, sender);
         Self { child, lines, done: Done { code: None, out: String::new(), err: String::new() } }
     }
 
     /// Waits for the next line, of either stream, that is `wanted`.
     pub(super) fn line(&mut self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
-        while let Some(line) = self.next() {
-            if wanted(&line) {
-                return line;
-            }
-        }
-        panic!("waited for {what} in vain:\n{}{}", self.done.out, self.done.err);
+        let found = std::iter::from_fn(|| self.next()).find(|line| wanted(line));
+        assert!(found.is_some(), "waited for {what} in vain:\n{}{}", self.done.out, self.done.err);
+        found.unwrap_or_default()
     }
 
     /// Sends it a signal.
     pub(super) fn signal(&self, name: &str) {
         let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
-        assert!(sent.unwrap().success());
+        assert!(sent.expect("these tests need kill").success());
     }
 
     /// Waits for its end.
     pub(super) fn finish(mut self) -> Done {
         while self.next().is_some() {}
-        self.done.code = self.child.wait().unwrap().code();
+        self.done.code = self.child.wait().expect("it was started").code();
         let nothing = Done { code: None, out: String::new(), err: String::new() };
         std::mem::replace(&mut self.done, nothing)
     }
@@ -192,19 +190,19 @@ fn forward(stream: impl Read + Send + 'static, kind: Stream, lines: Sender<(Stre
 
 /// Runs a line in a shell, as somebody who pasted it would.
 pub(super) fn shell(line: &str) -> String {
-    let output = Command::new("sh").args(["-c", line]).output().unwrap();
+    let output = Command::new("sh").args(["-c", line]).output().expect("these tests need sh");
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{line}: {error} (is curl installed?)");
-    String::from_utf8(output.stdout).unwrap()
+    String::from_utf8(output.stdout).expect("an answer is text")
 }
 
 /// Makes a call with curl, and gives the status and the answer.
 pub(super) fn curl(arguments: &[&str]) -> (u16, String) {
     let output = Command::new("curl").args(["-sS", "-w", "\n%{http_code}"]).args(arguments).output();
     let output = output.expect("these tests need curl");
-    let text = String::from_utf8(output.stdout).unwrap();
-    let (answer, status) = text.rsplit_once('\n').unwrap();
-    (status.parse().unwrap(), answer.to_owned())
+    let text = String::from_utf8(output.stdout).expect("an answer is text");
+    let (answer, status) = text.rsplit_once('\n').expect("the status follows");
+    (status.parse().expect("a status is a number"), answer.to_owned())
 }
 
 /// Runs statements on a store, past everything that keeps it in order.

@@ -7,6 +7,7 @@ use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 /// A call that is being put together.
@@ -69,6 +70,18 @@ impl Call {
         let body = body.collect().await.expect("a whole body").to_bytes();
         Reply { path: self.path, status: parts.status.as_u16(), headers: parts.headers, body }
     }
+}
+
+/// Writes these bytes, and reads until the other side closes the connection.
+pub(super) async fn raw(address: SocketAddr, request: &[u8]) -> String {
+    let exchange = async {
+        let mut stream = TcpStream::connect(address).await.expect("the service listens");
+        stream.write_all(request).await.expect("the whole request is read");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("a whole answer");
+        answer
+    };
+    patience::within("the answer to raw bytes", exchange).await
 }
 
 /// What came back.

@@ -138,6 +138,11 @@ impl World {
         drop(self.running.take().expect("the service runs"));
     }
 
+    /// Changes a setting for the next start.
+    pub(crate) fn change_setting(&mut self, key: &'static str, value: &str) {
+        self.settings.insert(key, value.to_owned());
+    }
+
     /// The partner after a restart: the service listens elsewhere.
     pub(crate) fn again(&self, partner: &Partner) -> Partner {
         Partner { address: self.address, ..partner.clone() }
@@ -173,6 +178,21 @@ impl World {
         Call::new(self.address, method, path)
     }
 
+    /// Writes these bytes to the API, and reads until it closes the connection.
+    pub(crate) async fn raw(&self, request: &[u8]) -> String {
+        http::raw(self.address, request).await
+    }
+
+    /// Posts JSON with the platform key in a body of so many equal chunks.
+    pub(crate) async fn chunked(&self, path: &str, chunk: &str, count: usize) -> String {
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: x\r\nplatform-api-key: {PLATFORM_KEY}\r\ncontent-type: application/json\r\n\
+             transfer-encoding: chunked\r\nconnection: close\r\n\r\n"
+        );
+        let body = format!("{:x}\r\n{chunk}\r\n", chunk.len()).repeat(count);
+        self.raw(format!("{head}{body}0\r\n\r\n").as_bytes()).await
+    }
+
     /// The text of the metrics.
     pub(crate) async fn metrics(&self) -> String {
         let reply = Call::new(self.metrics_address, "GET", "/metrics").send().await;
@@ -184,6 +204,16 @@ impl World {
     pub(crate) async fn metric_becomes(&self, name: &str, value: &str) {
         let line = format!("{name} {value}");
         let look = async || self.metrics().await.lines().any(|known| known == line).then_some(());
+        patience::until(&line, look).await;
+    }
+
+    /// Waits until so many notifications are pending; each look steps the clock to where the backlog is looked at anew.
+    pub(crate) async fn backlog_becomes(&self, pending: usize) {
+        let line = format!("capa_webhooks_pending {pending}");
+        let look = async || {
+            self.step(seconds(5));
+            self.metrics().await.lines().any(|known| known == line).then_some(())
+        };
         patience::until(&line, look).await;
     }
 

@@ -28,6 +28,17 @@ impl Partner {
         Call::new(self.address, method, &format!("/api/partner/{version}/{path}")).header("partner-api-key", &self.key)
     }
 
+    /// The partner with another key.
+    pub(crate) fn with_key(&self, key: &str) -> Self {
+        Self { key: key.to_owned(), ..self.clone() }
+    }
+
+    /// The partner's key with another last digit.
+    pub(crate) fn wrong_key(&self) -> String {
+        let (rest, last) = self.key.split_at(self.key.len() - 1);
+        rest.to_owned() + if last == "0" { "1" } else { "0" }
+    }
+
     pub(crate) async fn get(&self, path: &str) -> Reply {
         self.call("GET", path).send().await
     }
@@ -46,6 +57,11 @@ impl Partner {
     /// The call that publishes this body.
     pub(crate) fn publishing(&self, body: impl Into<hyper::body::Bytes>) -> Call {
         platform(self.address, "POST", &format!("partners/{}/events", self.id)).text(body)
+    }
+
+    /// The call that publishes a batch, of whichever partners.
+    pub(crate) fn batch(&self, body: &Value) -> Call {
+        platform(self.address, "POST", "events").json(body)
     }
 
     /// Publishes an event that must become `PENDING`; gives its id.

@@ -103,7 +103,8 @@ CREATE TABLE queue (
 CREATE INDEX queue_unowned ON queue (partner, due) WHERE owner IS NULL AND blocked = 0;
 
 -- Append-only facts. The life is part of the key: after a crash or a takeover two lives may have made the same attempt.
--- A fact with a result is the one that settled its cycle.
+-- A fact with a result is the one that settled its cycle. No IN over three values or more in these checks: SQLite
+-- would build a table of the values anew for every row.
 CREATE TABLE attempts (
     partner     BLOB    NOT NULL,
     id          BLOB    NOT NULL,
@@ -112,13 +113,16 @@ CREATE TABLE attempts (
     life        BLOB    NOT NULL,                            -- all zeros where no life took part
     started_at  INTEGER NOT NULL,
     duration_us INTEGER NOT NULL,
-    class       TEXT    NOT NULL CHECK (class IN ('acked', 'rejected', 'not_sent', 'dns', 'address_refused', 'connect',
-                                                  'connect_timeout', 'tls', 'timeout', 'disconnected', 'protocol')),
+    class       TEXT    NOT NULL CHECK (class = 'acked' OR class = 'rejected' OR class = 'not_sent' OR class = 'timeout'
+                                        OR class = 'connect' OR class = 'connect_timeout' OR class = 'disconnected'
+                                        OR class = 'dns' OR class = 'tls' OR class = 'protocol'
+                                        OR class = 'address_refused'),
     http_status INTEGER,
     detail      BLOB,                                        -- sealed: URL, then response body or failure message
     next_due    INTEGER,
-    result      TEXT    CHECK (result IN ('SENT', 'FAILED', 'NOT_SENT')),
-    reason      TEXT    CHECK (reason IN ('no_url', 'partner_disabled', 'event_filtered', 'partner_erased')),
+    result      TEXT    CHECK (result = 'SENT' OR result = 'FAILED' OR result = 'NOT_SENT'),
+    reason      TEXT    CHECK (reason = 'no_url' OR reason = 'partner_disabled' OR reason = 'event_filtered'
+                               OR reason = 'partner_erased'),
     PRIMARY KEY (partner, id, cycle, number, life),
     CHECK (result IS NOT 'SENT' OR class = 'acked'),
     CHECK (result IS NOT 'FAILED' OR class NOT IN ('acked', 'not_sent')),
