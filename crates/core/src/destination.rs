@@ -48,7 +48,10 @@ impl Destinations {
             return Err(vec![problem("The URL holds white space or control characters; percent-encode them.")]);
         }
         let url = Url::parse(text).map_err(|error| {
-            vec![Problem::new("url", format!("Not a complete URL ({error}); give one such as https://example.com/webhooks."))]
+            vec![Problem::new(
+                "url",
+                format!("Not a complete URL ({error}); give one such as https://example.com/webhooks."),
+            )]
         })?;
         let mut problems = Vec::new();
         match url.scheme() {

@@ -221,13 +221,12 @@ impl State {
             (Self::Pending(turn), Input::Attempted { verdict: Verdict::Acknowledged, .. }) => {
                 Ok(Self::Settled { cycle: turn.cycle, end: End::Sent })
             }
-            (
-                Self::Pending(turn),
-                Input::Attempted { verdict: Verdict::Failed { retry_after }, schedule, random },
-            ) => Ok(match schedule.delay(turn.number, retry_after, random) {
-                Some(delay) => Self::Pending(Turn { number: turn.number + 1, due: now.plus(delay), ..turn }),
-                None => Self::Settled { cycle: turn.cycle, end: End::Failed },
-            }),
+            (Self::Pending(turn), Input::Attempted { verdict: Verdict::Failed { retry_after }, schedule, random }) => {
+                Ok(match schedule.delay(turn.number, retry_after, random) {
+                    Some(delay) => Self::Pending(Turn { number: turn.number + 1, due: now.plus(delay), ..turn }),
+                    None => Self::Settled { cycle: turn.cycle, end: End::Failed },
+                })
+            }
             (Self::Pending(turn), Input::Unsendable(reason)) => {
                 Ok(Self::Settled { cycle: turn.cycle, end: End::NotSent(reason) })
             }
@@ -284,23 +283,11 @@ mod tests {
         let rows: Vec<(State, [Result<State, Refusal>; 5])> = vec![
             (
                 pending(1, 1),
-                [
-                    Ok(settled(1, End::Sent)),
-                    again(1, 2),
-                    Ok(settled(1, unsent)),
-                    Err(NotFailed),
-                    Err(NotFailed),
-                ],
+                [Ok(settled(1, End::Sent)), again(1, 2), Ok(settled(1, unsent)), Err(NotFailed), Err(NotFailed)],
             ),
             (
                 pending(2, 5),
-                [
-                    Ok(settled(2, End::Sent)),
-                    again(2, 6),
-                    Ok(settled(2, unsent)),
-                    Err(NotFailed),
-                    Err(NotFailed),
-                ],
+                [Ok(settled(2, End::Sent)), again(2, 6), Ok(settled(2, unsent)), Err(NotFailed), Err(NotFailed)],
             ),
             (
                 pending(2, 6),
@@ -318,13 +305,7 @@ mod tests {
             ),
             (
                 settled(3, End::Failed),
-                [
-                    Err(AlreadySettled),
-                    Err(AlreadySettled),
-                    Err(AlreadySettled),
-                    Ok(pending(4, 1)),
-                    Ok(pending(4, 1)),
-                ],
+                [Err(AlreadySettled), Err(AlreadySettled), Err(AlreadySettled), Ok(pending(4, 1)), Ok(pending(4, 1))],
             ),
             (
                 settled(4, End::Failed),
@@ -342,13 +323,7 @@ mod tests {
             ),
             (
                 settled(4, unsent),
-                [
-                    Err(AlreadySettled),
-                    Err(AlreadySettled),
-                    Err(AlreadySettled),
-                    Err(NotFailed),
-                    Err(TooManyRetries),
-                ],
+                [Err(AlreadySettled), Err(AlreadySettled), Err(AlreadySettled), Err(NotFailed), Err(TooManyRetries)],
             ),
         ];
         for (state, expected) in rows {

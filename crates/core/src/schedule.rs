@@ -113,8 +113,7 @@ mod tests {
 
     #[test]
     fn the_cap_holds_and_no_count_means_no_retry() {
-        let capped =
-            Schedule::Exponential { initial: s(10), factor: 1e6, cap: s(100), jitter: 0.0, count: 5 };
+        let capped = Schedule::Exponential { initial: s(10), factor: 1e6, cap: s(100), jitter: 0.0, count: 5 };
         assert_eq!(capped.delay(5, None, 0.9), Some(s(100)));
         let none = Schedule::Exponential { initial: s(10), factor: 2.0, cap: s(100), jitter: 0.0, count: 0 };
         assert_eq!(none.delay(1, Some(s(9)), 0.9), None);

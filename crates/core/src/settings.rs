@@ -120,7 +120,8 @@ mod tests {
             created_at: Timestamp::from_millis(1),
             updated_at: Timestamp::from_millis(1),
         };
-        let change = SettingsChange { url: Some(None), events: Some(Some(vec!["X".into()])), ..SettingsChange::default() };
+        let change =
+            SettingsChange { url: Some(None), events: Some(Some(vec!["X".into()])), ..SettingsChange::default() };
         let after = change.apply(before.clone(), Timestamp::from_millis(2));
         assert_eq!(after.url, None);
         assert_eq!(after.choices.ack_rule, before.choices.ack_rule);

@@ -88,7 +88,10 @@ mod tests {
     #[test]
     fn reads_iso_only() {
         assert_eq!(Timestamp::parse_iso("2024-04-05T13:45:27.063Z"), Some(Timestamp::from_millis(1_712_324_727_063)));
-        assert_eq!(Timestamp::parse_iso("2024-04-05T15:45:27.063+02:00"), Some(Timestamp::from_millis(1_712_324_727_063)));
+        assert_eq!(
+            Timestamp::parse_iso("2024-04-05T15:45:27.063+02:00"),
+            Some(Timestamp::from_millis(1_712_324_727_063))
+        );
         for bad in ["", "2024-04-05", "2024-04-05T13:45:27", "yesterday", "1712324727"] {
             assert_eq!(Timestamp::parse_iso(bad), None, "{bad}");
         }

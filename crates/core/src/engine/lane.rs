@@ -1,26 +1,213 @@
-//! A lane: what one partner has in memory.
+//! A lane: what one partner has in memory, and what is known about its receiver.
 
-use super::words::Job;
+use super::adapt::Adapt;
+use super::fairness::{Place, Standing, cost};
+use super::rate::Bucket;
+use super::words::{Health, Job, LaneLimits};
+use crate::outcome::{Answer, FailureKind, Verdict};
+use crate::time::Timestamp;
 use std::collections::VecDeque;
+use std::time::Duration;
 
-/// One partner's jobs.
-#[derive(Debug, Default)]
+/// This many failed attempts in a row, and the lane is failing until one is acknowledged.
+const FAILING: u32 = 3;
+/// While first attempts and retries both wait, every n-th turn is for a retry, and retries have a n-th of the slots.
+const RETRY_SHARE: usize = 4;
+/// What an attempt is taken to cost before there is an average, in microseconds.
+const FIRST_GUESS: u64 = 50_000;
+
+/// One partner's lane.
+#[derive(Debug)]
 pub(super) struct Lane {
-    /// Due jobs, first come, first served.
-    pub(super) ready: VecDeque<Job>,
-    /// Attempts in flight.
-    pub(super) in_flight: usize,
-    /// Jobs in memory, wherever they stand.
+    /// First attempts that are due, first come, first served.
+    pub(super) first: VecDeque<Job>,
+    /// Retries that are due.
+    pub(super) retries: VecDeque<Job>,
+    first_in_flight: usize,
+    retries_in_flight: usize,
+    /// Turns that were taken while both classes waited.
+    contested: usize,
+    pub(super) adapt: Adapt,
+    pub(super) bucket: Option<Bucket>,
+    pub(super) place: Place,
+    /// As counted by [`super::fairness::Fairness`].
+    pub(super) standing: Standing,
+    /// Slot time used, in microseconds, and what an attempt uses on average.
+    pub(super) account: u64,
+    pub(super) average: u64,
+    acknowledged: bool,
+    failures: u32,
+    /// Whether an attempt has been waiting for long and no attempt was ever acknowledged.
+    pub(super) stalled: bool,
+    last_success: Option<Timestamp>,
+    pub(super) memory: Memory,
+}
+
+/// What a lane holds in memory, and what it has left in the store.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    /// Jobs, wherever they stand.
     pub(super) jobs: usize,
-    /// Whether the lane waits for its turn.
-    pub(super) in_ring: bool,
+    /// What they weigh.
+    pub(super) bytes: usize,
+    /// Those of them that are retries, or become one when their outcome is recorded.
+    pub(super) retries: usize,
+    /// Whether new events are better accepted without an owner.
+    pub(super) full: bool,
+    /// Whether the store is likely to have due rows of the partner that nobody owns.
+    pub(super) spilled: bool,
+    /// The claim that counted `asked` and `got`.
+    pub(super) claim: u64,
+    pub(super) asked: usize,
+    pub(super) got: usize,
+    /// Whether the lane stands in the list of those that may be forgotten.
+    pub(super) listed: bool,
 }
 
 impl Lane {
-    /// Marks the lane as waiting for its turn if it has a job ready and a slot free and does not wait already.
-    pub(super) fn enters_ring(&mut self, limit: usize) -> bool {
-        let enters = !self.in_ring && !self.ready.is_empty() && self.in_flight < limit;
-        self.in_ring |= enters;
-        enters
+    pub(super) fn new(max_in_flight: usize) -> Self {
+        Self {
+            first: VecDeque::new(),
+            retries: VecDeque::new(),
+            first_in_flight: 0,
+            retries_in_flight: 0,
+            contested: 0,
+            adapt: Adapt::new(max_in_flight),
+            bucket: None,
+            place: Place::Out,
+            standing: Standing::New,
+            account: 0,
+            average: FIRST_GUESS,
+            acknowledged: false,
+            failures: 0,
+            stalled: false,
+            last_success: None,
+            memory: Memory::default(),
+        }
+    }
+
+    /// Takes over the partner's own limits.
+    pub(super) fn obey(&mut self, limits: LaneLimits, default_max: usize, now: Timestamp) {
+        self.adapt.set_max(limits.max_in_flight.unwrap_or(default_max));
+        match (limits.rate, &mut self.bucket) {
+            (None, bucket) => *bucket = None,
+            (Some(rate), Some(bucket)) => bucket.set_rate(rate, now),
+            (Some(rate), bucket @ None) => *bucket = Some(Bucket::new(rate, now)),
+        }
+    }
+
+    /// Attempts in flight.
+    pub(super) const fn in_flight(&self) -> usize {
+        self.first_in_flight + self.retries_in_flight
+    }
+
+    /// Lines up a job that is due.
+    pub(super) fn push(&mut self, job: Job) {
+        if is_retry(&job) { self.retries.push_back(job) } else { self.first.push_back(job) }
+    }
+
+    /// Whether the lane has a job ready and a slot free within its own limit.
+    pub(super) fn wants_slot(&self) -> bool {
+        self.in_flight() < self.adapt.limit() && !(self.first.is_empty() && self.retries.is_empty())
+    }
+
+    /// Takes the job that goes next, of the class whose turn it is.
+    pub(super) fn pop(&mut self) -> Option<Job> {
+        let job = if self.is_turn_of_retry() { self.retries.pop_front() } else { self.first.pop_front() }?;
+        *self.class(&job) += 1;
+        Some(job)
+    }
+
+    /// An attempt has ended.
+    pub(super) fn end(&mut self, job: &Job) {
+        let class = self.class(job);
+        *class = class.saturating_sub(1);
+    }
+
+    /// Settles what an attempt cost against what was charged at its start.
+    pub(super) fn settle(&mut self, charged: u64, held: Duration) {
+        self.account = self.account.saturating_add(cost(held)).saturating_sub(charged);
+    }
+
+    /// Learns from an attempt that has just ended, one of `in_flight`, itself included.
+    pub(super) fn learn(
+        &mut self,
+        verdict: Verdict,
+        answer: &Answer,
+        held: Duration,
+        in_flight: usize,
+        now: Timestamp,
+    ) {
+        self.average = self.average - self.average / 8 + cost(held) / 8;
+        if verdict == Verdict::Acknowledged {
+            if self.failures >= FAILING {
+                self.adapt.recover();
+            } else {
+                self.adapt.acknowledged(in_flight);
+            }
+            (self.acknowledged, self.stalled, self.failures, self.last_success) = (true, false, 0, Some(now));
+            return;
+        }
+        self.failures = self.failures.saturating_add(1);
+        if self.failures >= FAILING {
+            self.adapt.collapse();
+        } else {
+            self.adapt.failed(is_overload(answer));
+        }
+    }
+
+    /// How the lane is to be seen now.
+    pub(super) const fn stands(&self) -> Standing {
+        if self.failures >= FAILING || self.stalled {
+            Standing::Failing
+        } else if self.acknowledged {
+            Standing::Trusted
+        } else {
+            Standing::New
+        }
+    }
+
+    pub(super) fn health(&self) -> Health {
+        Health {
+            consecutive_failures: self.failures,
+            last_success: self.last_success,
+            failing: self.standing == Standing::Failing,
+            limit: self.adapt.limit(),
+            in_flight: self.in_flight(),
+        }
+    }
+
+    /// While both classes wait, every fourth turn is a retry's, unless a class has its share of the slots already.
+    fn is_turn_of_retry(&mut self) -> bool {
+        if self.first.is_empty() || self.retries.is_empty() {
+            return self.first.is_empty();
+        }
+        self.contested += 1;
+        let limit = self.adapt.limit();
+        let for_retries = (limit / RETRY_SHARE).max(1);
+        if self.retries_in_flight >= for_retries && limit > 1 {
+            return false;
+        }
+        if self.first_in_flight + for_retries >= limit && limit > 1 {
+            return true;
+        }
+        self.contested.is_multiple_of(RETRY_SHARE)
+    }
+
+    fn class(&mut self, job: &Job) -> &mut usize {
+        if is_retry(job) { &mut self.retries_in_flight } else { &mut self.first_in_flight }
+    }
+}
+
+/// Whether the job's turn is an automatic retry; a manual one begins a cycle and counts as a first attempt.
+pub(super) const fn is_retry(job: &Job) -> bool {
+    job.turn.number > 1
+}
+
+/// Whether the answer says that the receiver has too much to do.
+fn is_overload(answer: &Answer) -> bool {
+    match answer {
+        Answer::Response { status, .. } => matches!(status, 429 | 503),
+        Answer::None(failure) => matches!(failure.kind, FailureKind::Timeout | FailureKind::ConnectTimeout),
     }
 }

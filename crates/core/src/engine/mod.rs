@@ -7,13 +7,20 @@
 //! * A notification that this node owns is in memory as a [`Job`]: waiting for its due time (`timers`), ready in its
 //!   partner's lane ([`lane`]), in flight, or being recorded. Everything else that is pending stays in the store
 //!   without an owner and is claimed when it is due and there is room.
-//! * Lanes take turns, and none has more than its limit in flight, so one partner cannot use up the slots of another.
-//! * Memory is bounded: what has no room is given up ([`Action::Release`]); retries due later than [`Limits::near`]
-//!   are not kept. Outcomes that are not recorded yet are bounded too, so that a store that stalls stops the sending.
+//! * Lanes share the slots by the time that they hold them ([`fairness`]), and none has more in flight than its receiver
+//!   bears ([`adapt`]) or its rate limit allows ([`rate`]), so no partner can use up the slots of another.
+//! * Memory is bounded, in all and for each lane ([`memory`]): what has no room is given up ([`Action::Release`]) and
+//!   claimed back later; retries due later than [`Limits::near`] are not kept. Outcomes that are not recorded yet are
+//!   bounded too, so that a store that stalls stops the sending.
 //!
 //! Not promised here: that the store agrees. It has the last word on who owns a turn ([`Recorded::Late`]).
 
+mod adapt;
+mod fairness;
+mod flight;
 mod lane;
+mod memory;
+mod rate;
 pub mod words;
 
 use crate::id::{NotificationKey, PartnerId};
@@ -21,20 +28,22 @@ use crate::notification::{Input as Event, NotSent, State, Turn};
 use crate::outcome::Verdict;
 use crate::schedule::Schedule;
 use crate::time::Timestamp;
+use fairness::Fairness;
+use flight::Flight;
 use lane::Lane;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
-use words::{Attempt, Happened, Job, Record, Recorded};
+use words::{Attempt, Happened, Health, Job, LaneLimits, Record, Recorded};
 
 /// The bounds within which the engine works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Attempts in flight for one partner.
+    /// The most attempts in flight for one partner that has no limit of its own. How many there are is found out.
     pub lane_in_flight: usize,
-    /// Jobs in memory for one partner, in flight included.
+    /// Jobs in memory for one partner, in flight included. Their bytes are bounded too, by a share of what is free.
     pub lane_jobs: usize,
-    /// Attempts in flight in all.
+    /// Attempts in flight in all: the slots.
     pub in_flight: usize,
     /// Bytes of jobs in memory, roughly.
     pub bytes: usize,
@@ -111,6 +120,14 @@ pub enum Input {
         /// What it came to.
         recorded: Recorded,
     },
+    /// A partner's own limits, as they are now. Worth telling before its attempts are reported; a partner that has no
+    /// lane is not remembered for this.
+    LaneLimits {
+        /// Whose.
+        partner: PartnerId,
+        /// Which.
+        limits: LaneLimits,
+    },
     /// There may be new work in the store that nobody owns.
     Poked,
     /// Time has passed.
@@ -130,6 +147,11 @@ pub enum Action {
     Claim(Wanted),
     /// Give up ownership of these; there is no room for them.
     Release(Vec<NotificationKey>),
+    /// A hint: this partner's lane is nearly full, so its events are better accepted without an owner. They are claimed
+    /// as room appears. What is accepted with an owner all the same is taken in if it fits, or released.
+    Full(PartnerId),
+    /// A hint: this partner's lane has room again.
+    Room(PartnerId),
 }
 
 /// What a claim asks for; see [`words::Claim`].
@@ -150,18 +172,31 @@ pub struct Wanted {
 pub struct Engine {
     limits: Limits,
     lanes: BTreeMap<PartnerId, Lane>,
-    /// Lanes that have a job ready and a slot free, in the order of their turns.
-    ring: VecDeque<PartnerId>,
+    /// The slots, and the lanes that wait for one.
+    fairness: Fairness,
+    /// Lanes that wait for their rate limit.
+    resting: BTreeSet<(Timestamp, PartnerId)>,
+    /// Attempts of lanes that have never answered, by when they have waited for long.
+    watched: VecDeque<(Timestamp, NotificationKey)>,
     timers: BTreeMap<(Timestamp, NotificationKey), Job>,
-    in_flight: HashMap<NotificationKey, Job>,
+    in_flight: HashMap<NotificationKey, Flight>,
     /// Jobs whose outcome is being recorded, with the state that follows and whether it is kept. By turn, because a
     /// manual retry can bring a notification back before the end of its last cycle has been reported here.
     recording: HashMap<(NotificationKey, Turn), (Job, State, bool)>,
     /// Jobs in memory, wherever they stand, and what they weigh.
     jobs: usize,
     bytes: usize,
+    /// What a job has weighed of late.
+    weight: usize,
+    /// Lanes that may be forgotten, the longest idle first.
+    idle: VecDeque<PartnerId>,
     claiming: bool,
     next_claim: Timestamp,
+    /// When the last claim was asked for, and how many there were.
+    claimed_at: Timestamp,
+    claims: u64,
+    /// No claim before this moment: the last one brought more than there was room for.
+    no_claim_before: Timestamp,
     draining: bool,
 }
 
@@ -171,14 +206,21 @@ impl Engine {
         Self {
             limits,
             lanes: BTreeMap::new(),
-            ring: VecDeque::new(),
+            fairness: Fairness::new(limits.in_flight),
+            resting: BTreeSet::new(),
+            watched: VecDeque::new(),
             timers: BTreeMap::new(),
             in_flight: HashMap::new(),
             recording: HashMap::new(),
             jobs: 0,
             bytes: 0,
+            weight: memory::FIRST_GUESS,
+            idle: VecDeque::new(),
             claiming: false,
             next_claim: Timestamp::from_millis(0),
+            claimed_at: Timestamp::from_millis(0),
+            claims: 0,
+            no_claim_before: Timestamp::from_millis(0),
             draining: false,
         }
     }
@@ -186,16 +228,8 @@ impl Engine {
     /// Takes in what happened at `now` and appends what is to be done to `actions`.
     pub fn step(&mut self, now: Timestamp, input: Input, actions: &mut Vec<Action>) {
         match input {
-            Input::Accepted(job) => self.take_in(job, now, actions),
-            Input::Claimed { jobs, more } => {
-                self.claiming = false;
-                if more {
-                    self.next_claim = now;
-                }
-                for job in jobs {
-                    self.take_in(job, now, actions);
-                }
-            }
+            Input::Accepted(job) => _ = self.take_in(job, now, actions),
+            Input::Claimed { jobs, more } => self.claimed(jobs, more, now, actions),
             Input::ClaimFailed => self.claiming = false,
             Input::Attempted { key, attempt, verdict, schedule, random } => {
                 // The next delay counts from the end of the attempt, which is now.
@@ -207,13 +241,14 @@ impl Engine {
                 self.conclude(key, Event::Unsendable(reason), happened, now, actions);
             }
             Input::Postponed { key } => self.postpone(key, now),
-            Input::Recorded { key, turn, recorded } => self.recorded(key, turn, recorded, now),
+            Input::Recorded { key, turn, recorded } => self.recorded(key, turn, recorded, now, actions),
+            Input::LaneLimits { partner, limits } => self.obey(partner, limits, now),
             Input::Poked => self.next_claim = now,
             Input::Tick => {}
             Input::Drain => self.draining = true,
         }
         self.wake_due(now);
-        self.dispatch(actions);
+        self.dispatch(now, actions);
         self.claim(now, actions);
     }
 
@@ -223,8 +258,10 @@ impl Engine {
             return None;
         }
         let timer = self.timers.keys().next().map(|(due, _)| *due);
-        let claim = (!self.claiming).then_some(self.next_claim);
-        timer.into_iter().chain(claim).min()
+        let rested = self.resting.first().map(|(at, _)| *at);
+        let stalled = self.watched.front().map(|(at, _)| *at).filter(|_| !self.fairness.nobody_waits());
+        let claim = (!self.claiming).then_some(self.next_claim.max(self.no_claim_before));
+        [timer, rested, stalled, claim].into_iter().flatten().min()
     }
 
     /// Attempts in flight.
@@ -242,145 +279,21 @@ impl Engine {
         self.jobs
     }
 
+    /// Whether new events of this partner are better accepted without an owner, as [`Action::Full`] says on a change.
+    pub fn is_full(&self, partner: PartnerId) -> bool {
+        self.lanes.get(&partner).is_some_and(|lane| lane.memory.full)
+    }
+
+    /// How a partner's receiver does; `None` if nothing is remembered of it.
+    pub fn health(&self, partner: PartnerId) -> Option<Health> {
+        self.lanes.get(&partner).map(Lane::health)
+    }
+
     /// Keys of all jobs in memory, in no order.
     pub fn keys(&self) -> impl Iterator<Item = NotificationKey> {
-        let ready = self.lanes.values().flat_map(|lane| lane.ready.iter().map(|job| job.key));
+        let ready = self.lanes.values().flat_map(|lane| lane.first.iter().chain(&lane.retries).map(|job| job.key));
         let waiting = self.timers.keys().map(|(_, key)| *key);
         ready.chain(waiting).chain(self.in_flight.keys().copied()).chain(self.recording.keys().map(|(key, _)| *key))
-    }
-
-    fn take_in(&mut self, job: Job, now: Timestamp, actions: &mut Vec<Action>) {
-        let lane = self.lanes.entry(job.key.partner).or_default();
-        if self.draining || lane.jobs >= self.limits.lane_jobs || self.bytes + job.weight() > self.limits.bytes {
-            if lane.jobs == 0 {
-                self.lanes.remove(&job.key.partner);
-            }
-            match actions.last_mut() {
-                Some(Action::Release(keys)) => keys.push(job.key),
-                _ => actions.push(Action::Release(vec![job.key])),
-            }
-            return;
-        }
-        lane.jobs += 1;
-        self.jobs += 1;
-        self.bytes += job.weight();
-        self.line_up(job, now);
-    }
-
-    /// Puts a job that is counted already into its lane, or to the timers if it is not due.
-    fn line_up(&mut self, job: Job, now: Timestamp) {
-        if job.turn.due > now {
-            self.timers.insert((job.turn.due, job.key), job);
-            return;
-        }
-        let partner = job.key.partner;
-        let lane = self.lanes.entry(partner).or_default();
-        lane.ready.push_back(job);
-        if lane.enters_ring(self.limits.lane_in_flight) {
-            self.ring.push_back(partner);
-        }
-    }
-
-    fn wake_due(&mut self, now: Timestamp) {
-        while let Some(entry) = self.timers.first_entry() {
-            if entry.key().0 > now {
-                break;
-            }
-            let job = entry.remove();
-            self.line_up(job, now);
-        }
-    }
-
-    fn dispatch(&mut self, actions: &mut Vec<Action>) {
-        while !self.draining
-            && self.in_flight.len() < self.limits.in_flight
-            && self.recording.len() < self.limits.unrecorded
-        {
-            let Some(partner) = self.ring.pop_front() else { break };
-            let Some(lane) = self.lanes.get_mut(&partner) else { continue };
-            lane.in_ring = false;
-            let Some(job) = lane.ready.pop_front() else { continue };
-            lane.in_flight += 1;
-            if lane.enters_ring(self.limits.lane_in_flight) {
-                self.ring.push_back(partner);
-            }
-            self.in_flight.insert(job.key, job.clone());
-            actions.push(Action::Attempt(job));
-        }
-    }
-
-    fn claim(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
-        if self.draining || self.claiming || now < self.next_claim {
-            return;
-        }
-        self.next_claim = now.plus(self.limits.poll);
-        // A claim is not known to fit before it comes back, so it is asked for only while half the memory is free.
-        if self.bytes > self.limits.bytes / 2 {
-            return;
-        }
-        self.claiming = true;
-        let room = self.limits.lane_jobs / 2;
-        let rooms = self.lanes.iter().map(|(id, lane)| (*id, room.saturating_sub(lane.jobs))).collect();
-        // What falls due before the next poll is taken along, and waits here for its moment.
-        actions.push(Action::Claim(Wanted { until: self.next_claim, room, rooms, total: self.limits.claim }));
-    }
-
-    fn conclude(
-        &mut self,
-        key: NotificationKey,
-        event: Event<'_>,
-        happened: Happened,
-        now: Timestamp,
-        actions: &mut Vec<Action>,
-    ) {
-        // A report about something that is not in flight has been dealt with already.
-        let Some(job) = self.in_flight.remove(&key) else { return };
-        self.free_slot(key.partner);
-        let Ok(next) = State::Pending(job.turn).next(event, now) else { return };
-        let keep = match next {
-            State::Pending(turn) => !self.draining && turn.due <= now.plus(self.limits.near),
-            State::Settled { .. } => false,
-        };
-        let record = Record { key, turn: job.turn, happened, next, keep };
-        self.recording.insert((key, job.turn), (job, next, keep));
-        actions.push(Action::Record(Box::new(record)));
-    }
-
-    fn postpone(&mut self, key: NotificationKey, now: Timestamp) {
-        let Some(job) = self.in_flight.remove(&key) else { return };
-        self.free_slot(key.partner);
-        self.timers.insert((now.plus(self.limits.poll), key), job);
-    }
-
-    fn free_slot(&mut self, partner: PartnerId) {
-        if let Some(lane) = self.lanes.get_mut(&partner) {
-            lane.in_flight = lane.in_flight.saturating_sub(1);
-            if lane.enters_ring(self.limits.lane_in_flight) {
-                self.ring.push_back(partner);
-            }
-        }
-    }
-
-    fn recorded(&mut self, key: NotificationKey, turn: Turn, recorded: Recorded, now: Timestamp) {
-        let Some((mut job, next, keep)) = self.recording.remove(&(key, turn)) else { return };
-        match (recorded, next) {
-            (Recorded::Applied, State::Pending(turn)) if keep => {
-                job.turn = turn;
-                self.line_up(job, now);
-            }
-            _ => self.forget(&job),
-        }
-    }
-
-    fn forget(&mut self, job: &Job) {
-        self.jobs = self.jobs.saturating_sub(1);
-        self.bytes = self.bytes.saturating_sub(job.weight());
-        if let Some(lane) = self.lanes.get_mut(&job.key.partner) {
-            lane.jobs = lane.jobs.saturating_sub(1);
-            if lane.jobs == 0 {
-                self.lanes.remove(&job.key.partner);
-            }
-        }
     }
 }
 

@@ -17,7 +17,12 @@ fn job(of: u8, n: u8) -> Job {
 
 fn attempt() -> Attempt {
     let failure = Failure { kind: FailureKind::Connect, status: None, message: "refused".into() };
-    Attempt { started_at: START, duration: Duration::ZERO, url: "https://a.example/".into(), answer: Answer::None(failure) }
+    Attempt {
+        started_at: START,
+        duration: Duration::ZERO,
+        url: "https://a.example/".into(),
+        answer: Answer::None(failure),
+    }
 }
 
 fn attempted(key: NotificationKey, verdict: Verdict) -> Input {
@@ -75,7 +80,6 @@ fn an_accepted_job_is_sent_at_once_and_forgotten_when_recorded() {
     assert_eq!((bench.engine.held(), bench.engine.unrecorded()), (1, 1));
     bench.recorded(&actions, Recorded::Applied);
     assert_eq!((bench.engine.held(), bench.engine.unrecorded(), bench.engine.bytes), (0, 0, 0));
-    assert!(bench.engine.lanes.is_empty());
 }
 
 #[test]

@@ -7,6 +7,7 @@ use crate::time::Timestamp;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 /// A notification whose next attempt this node is to make.
@@ -117,4 +118,28 @@ pub struct Claimed {
     pub jobs: Vec<Job>,
     /// Whether rows that the claim had room for were left because of `total`.
     pub more: bool,
+}
+
+/// A partner's own limits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LaneLimits {
+    /// The most attempts in flight, at least 1; `None` for the operator's default.
+    pub max_in_flight: Option<usize>,
+    /// The most attempts in a second; `None` for no limit.
+    pub rate: Option<NonZeroU32>,
+}
+
+/// How a partner's receiver does, as far as this node remembers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Health {
+    /// Attempts that failed since the last acknowledgement.
+    pub consecutive_failures: u32,
+    /// When the last acknowledgement came.
+    pub last_success: Option<Timestamp>,
+    /// Whether the lane is held to the share of the failing ones.
+    pub failing: bool,
+    /// The most attempts in flight at present.
+    pub limit: usize,
+    /// Attempts in flight.
+    pub in_flight: usize,
 }

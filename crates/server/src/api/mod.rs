@@ -10,6 +10,7 @@ mod health;
 mod leftover;
 pub mod listener;
 mod partner;
+mod path;
 mod platform;
 mod query;
 mod settings;

@@ -186,6 +186,8 @@ impl Driver {
                 let context = self.context.clone();
                 tokio::spawn(async move { release(&context, keys).await });
             }
+            // Hints for whoever accepts; what has no room is released, so nothing depends on them.
+            Action::Full(_) | Action::Room(_) => {}
         }
     }
 }

@@ -116,12 +116,28 @@ async fn what_is_no_complete_answer_does_not_acknowledge() {
         ("closed", "", Then::Close, "disconnected", None),
         ("half a head", "HTTP/1.1 200 OK\r\ncontent-le", Then::Close, "disconnected", None),
         ("half a body", "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nok", Then::Close, "disconnected", Some(200)),
-        ("half a chunk", "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n9\r\nok", Then::Close, "disconnected", Some(200)),
+        (
+            "half a chunk",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n9\r\nok",
+            Then::Close,
+            "disconnected",
+            Some(200),
+        ),
         ("no HTTP", "220 mail.example ESMTP\r\n\r\n", Then::Close, "protocol", None),
-        ("another protocol", "HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n", Then::Hang, "protocol", Some(101)),
+        (
+            "another protocol",
+            "HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n",
+            Then::Hang,
+            "protocol",
+            Some(101),
+        ),
     ] {
         let attempt = ends_as(&partner, user, Answer::raw(bytes, then), "FAILED").await;
-        assert_eq!((&attempt["errorKind"], &attempt["httpStatus"]), (&json!(kind), &json!(status)), "{user}: {attempt}");
+        assert_eq!(
+            (&attempt["errorKind"], &attempt["httpStatus"]),
+            (&json!(kind), &json!(status)),
+            "{user}: {attempt}"
+        );
         assert!(attempt["error"].as_str().unwrap().len() > 20, "{user}: {attempt}");
         assert_eq!(attempt["responseBody"], Value::Null, "{user}");
     }
@@ -155,7 +171,11 @@ async fn what_does_not_end_in_time_does_not_acknowledge() {
         ("endless", "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n".to_owned(), Some(200)),
     ] {
         let attempt = ends_as(&partner, user, Answer::raw(bytes, Then::Hang), "FAILED").await;
-        assert_eq!((&attempt["errorKind"], &attempt["httpStatus"]), (&json!("timeout"), &json!(status)), "{user}: {attempt}");
+        assert_eq!(
+            (&attempt["errorKind"], &attempt["httpStatus"]),
+            (&json!("timeout"), &json!(status)),
+            "{user}: {attempt}"
+        );
         let took = attempt["durationMs"].as_u64().unwrap();
         assert!((1000..10_000).contains(&took), "{user}: {took}");
     }

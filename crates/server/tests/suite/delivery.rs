@@ -59,7 +59,8 @@ async fn the_body_is_canonical() {
     .enumerate()
     {
         // The two that come first stand last here.
-        let body = format!("\n{{ {rest} ,\t\"externalUserId\":\"u\", \"event\":\"VERIFIED_USER\",\r\n\"type\":\"KYC\"}} ");
+        let body =
+            format!("\n{{ {rest} ,\t\"externalUserId\":\"u\", \"event\":\"VERIFIED_USER\",\r\n\"type\":\"KYC\"}} ");
         partner.publishing(body).send().await.data(202);
         let expected = format!(r#"{{"type":"KYC","event":"VERIFIED_USER",{delivered},"externalUserId":"u"}}"#);
         assert_eq!(partner.endpoint.delivery(number + 1).await.text(), expected, "{rest}");
@@ -117,7 +118,8 @@ async fn every_event_of_the_contract_is_delivered() {
     };
     let fiat = json!({"blockchain": "Polygon PoS", "cryptoCurrency": "USDC", "fiatCurrency": "MXN", "fiatAmount": "10.00",
                       "cryptoAmount": "0.578031", "exchangeRate": "17.300119008048114"});
-    let crypto = json!({"blockchain": "Bitcoin", "cryptoCurrency": "BTC", "fiatCurrency": "EUR", "cryptoAmount": "0.05"});
+    let crypto =
+        json!({"blockchain": "Bitcoin", "cryptoCurrency": "BTC", "fiatCurrency": "EUR", "cryptoAmount": "0.05"});
     let mut events: Vec<Value> = ["CREATED_KYC", "VERIFIED_USER", "REJECTED_KYC", "REVIEW_NEEDED_KYC"]
         .map(|event| json!({"type": "KYC", "event": event, "externalUserId": "u"}))
         .to_vec();

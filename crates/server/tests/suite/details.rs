@@ -23,10 +23,9 @@ async fn the_form_of_a_notification() {
         "createdAt": START,
         "updatedAt": START,
     });
-    for (version, envelope) in [
-        ("v1", json!({"status": "ok", "data": data})),
-        ("v2", json!({"success": true, "data": data})),
-    ] {
+    for (version, envelope) in
+        [("v1", json!({"status": "ok", "data": data})), ("v2", json!({"success": true, "data": data}))]
+    {
         let reply = partner.call_version(version, "GET", &format!("webhook-notifications/{id}")).send().await;
         reply.data(200);
         assert_eq!(reply.text(), envelope.to_string());
@@ -37,8 +36,12 @@ async fn the_form_of_a_notification() {
 async fn the_form_of_attempts() {
     let world = World::with(&[("retry_delays", "10s,10s,10s")]).await;
     let partner = world.partner().await;
-    let answers =
-        [Answer::new(500, "oh no"), Answer::raw("", Then::Reset), Answer::with(429, &[("retry-after", "1")], ""), Answer::new(200, "thanks")];
+    let answers = [
+        Answer::new(500, "oh no"),
+        Answer::raw("", Then::Reset),
+        Answer::with(429, &[("retry-after", "1")], ""),
+        Answer::new(200, "thanks"),
+    ];
     partner.endpoint.answers(answers);
     let id = partner.publish(&verified("u")).await;
     for number in 1..=3 {
@@ -86,18 +89,38 @@ async fn the_latest_error() {
     let long = format!(r#"{{"text":"{}"}}"#, "x".repeat(20_000));
     let head = |length: usize| format!("HTTP/1.1 500 x\r\ncontent-length: {length}\r\n\r\n");
     for (user, answer, expected) in [
-        ("an object", Answer::new(500, r#"{"code": "E1", "b": 1.0, "a": [null, "é"]}"#), r#"{"code": "E1", "b": 1.0, "a": [null, "é"]}"#.to_owned()),
+        (
+            "an object",
+            Answer::new(500, r#"{"code": "E1", "b": 1.0, "a": [null, "é"]}"#),
+            r#"{"code": "E1", "b": 1.0, "a": [null, "é"]}"#.to_owned(),
+        ),
         ("a list", Answer::new(422, "[1,2]"), "[1,2]".to_owned()),
         ("a string", Answer::new(400, r#""no""#), r#""no""#.to_owned()),
         ("a number", Answer::new(400, "12345678901234567890"), "12345678901234567890".to_owned()),
         ("null", Answer::new(400, "null"), "null".to_owned()),
-        ("text", Answer::new(502, "<html>\nBad \"Gateway\""), json!({"message": "<html>\nBad \"Gateway\""}).to_string()),
+        (
+            "text",
+            Answer::new(502, "<html>\nBad \"Gateway\""),
+            json!({"message": "<html>\nBad \"Gateway\""}).to_string(),
+        ),
         ("half JSON", Answer::new(500, r#"{"a":"#), json!({"message": r#"{"a":"#}).to_string()),
-        ("no UTF-8", Answer::raw([head(2).as_bytes(), b"a\xff"].concat(), Then::Keep), json!({"message": "a\u{fffd}"}).to_string()),
-        ("nothing", Answer::new(503, ""), json!({"message": "The receiver answered 503 with an empty body."}).to_string()),
+        (
+            "no UTF-8",
+            Answer::raw([head(2).as_bytes(), b"a\xff"].concat(), Then::Keep),
+            json!({"message": "a\u{fffd}"}).to_string(),
+        ),
+        (
+            "nothing",
+            Answer::new(503, ""),
+            json!({"message": "The receiver answered 503 with an empty body."}).to_string(),
+        ),
         ("too deep", Answer::new(500, &deep), json!({"message": deep}).to_string()),
         ("cut", Answer::new(500, &long), json!({"message": long[..16 * 1024]}).to_string()),
-        ("closed", Answer::raw("", Then::Close), json!({"message": "The receiver closed the connection before it answered."}).to_string()),
+        (
+            "closed",
+            Answer::raw("", Then::Close),
+            json!({"message": "The receiver closed the connection before it answered."}).to_string(),
+        ),
     ] {
         partner.endpoint.answers_for(user, [answer]);
         let id = partner.publish(&verified(user)).await;
@@ -117,7 +140,8 @@ async fn the_latest_error_follows_the_attempts() {
     let id = partner.publish(&verified("u")).await;
     assert_eq!(partner.notification(&id).await["version"], 1);
     let closed = "The receiver closed the connection before it answered.";
-    for (number, expected) in [(1, json!({"n": 1})), (2, json!({"message": closed})), (3, json!({"message": "third"}))] {
+    for (number, expected) in [(1, json!({"n": 1})), (2, json!({"message": closed})), (3, json!({"message": "third"}))]
+    {
         partner.attempted(&id, number).await;
         assert_eq!(partner.notification(&id).await["latestErrorPayload"], expected);
         world.step(seconds(1));

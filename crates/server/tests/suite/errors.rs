@@ -130,17 +130,17 @@ async fn unknown_routes() {
 async fn paths_that_are_no_text() {
     let world = World::start().await;
     let partner = world.partner().await;
-    for path in ["webhook-notifications/%FF", "webhook-notifications/%FF/attempts"] {
+    for path in ["webhook-notifications/%FF", "webhook-notifications/%C3%28/attempts"] {
         for version in ["v1", "v2"] {
             let reply = partner.call_version(version, "GET", path).send().await;
-            reply.refused(404, "NOT_FOUND", "Webhook notification not found");
+            reply.refused(404, "NOT_FOUND", "Route not found");
         }
     }
-    for (method, path) in [("GET", "partners/%FF"), ("DELETE", "partners/%C3%28"), ("POST", "partners/%FF/events")] {
-        world.platform(method, path).json(&verified("u")).send().await.refused(404, "NOT_FOUND", "Partner not found");
+    for (method, path) in
+        [("GET", "partners/%FF"), ("POST", "partners/%FF/events"), ("DELETE", "partners/1/api-keys/%FF")]
+    {
+        world.platform(method, path).json(&verified("u")).send().await.refused(404, "NOT_FOUND", "Route not found");
     }
-    let reply = world.platform("DELETE", &format!("partners/{}/api-keys/%FF", partner.id)).send().await;
-    reply.refused(404, "NOT_FOUND", "API Key not found");
 }
 
 #[tokio::test]
@@ -182,11 +182,14 @@ async fn media_types() {
         ]
     };
     for (call, body, status) in calls() {
-        let details = call.body(body.clone()).send().await.refused(415, "UNSUPPORTED_MEDIA_TYPE", "Unsupported media type");
+        let details =
+            call.body(body.clone()).send().await.refused(415, "UNSUPPORTED_MEDIA_TYPE", "Unsupported media type");
         assert_eq!((details.len(), details[0].0.as_str()), (1, "content-type"));
         drop((body, status));
     }
-    for wrong in ["text/plain", "application/x-www-form-urlencoded", "application/json; charset=latin1", "application/jsonl", ""] {
+    for wrong in
+        ["text/plain", "application/x-www-form-urlencoded", "application/json; charset=latin1", "application/jsonl", ""]
+    {
         for (call, body, _) in calls() {
             let reply = call.header("content-type", wrong).body(body).send().await;
             reply.refused(415, "UNSUPPORTED_MEDIA_TYPE", "Unsupported media type");

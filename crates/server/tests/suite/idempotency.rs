@@ -142,7 +142,11 @@ async fn keys_lapse() {
         partner.becomes(first["id"].as_str().unwrap(), "SENT").await;
         world.step(seconds(retention));
         assert_eq!(publish(&partner, "k", &verified("u")).await.data(200)["id"], first["id"]);
-        publish(&partner, "k", &verified("v")).await.refused(409, "CONFLICT", "The idempotency key was used with another event");
+        publish(&partner, "k", &verified("v")).await.refused(
+            409,
+            "CONFLICT",
+            "The idempotency key was used with another event",
+        );
         world.step(Duration::from_millis(1));
         let second = publish(&partner, "k", &verified("v")).await.data(202);
         assert_ne!(second["id"], first["id"]);
@@ -185,5 +189,9 @@ async fn keys_outlive_a_restart_and_cover_what_was_not_sent() {
     world.start_service().await;
     let partner = world.again(&partner);
     assert_eq!(publish(&partner, "k", &verified("u")).await.data(200), first);
-    publish(&partner, "k", &verified("v")).await.refused(409, "CONFLICT", "The idempotency key was used with another event");
+    publish(&partner, "k", &verified("v")).await.refused(
+        409,
+        "CONFLICT",
+        "The idempotency key was used with another event",
+    );
 }

@@ -17,7 +17,8 @@ async fn further_keys_of_a_partner() {
     assert!(second.key.starts_with(&format!("{id}:")));
     let first_id = partner.key.split(':').next().unwrap();
     let shown = partner.seen_by_platform("GET").send().await.data(200);
-    let mut listed: Vec<_> = shown["apiKeys"].as_array().unwrap().iter().map(|key| key["id"].as_str().unwrap()).collect();
+    let mut listed: Vec<_> =
+        shown["apiKeys"].as_array().unwrap().iter().map(|key| key["id"].as_str().unwrap()).collect();
     listed.sort_unstable();
     let mut expected = [first_id, id];
     expected.sort_unstable();
@@ -67,7 +68,13 @@ async fn what_each_scope_may_do() {
     let event = verified("u");
     for (method, path, body, scope, allowed) in [
         ("POST", format!("{some}/events"), event.clone(), "publish", [true, false, false]),
-        ("POST", "events".into(), json!({"events": [{"partnerId": partner.id, "payload": event}]}), "publish", [true, false, false]),
+        (
+            "POST",
+            "events".into(),
+            json!({"events": [{"partnerId": partner.id, "payload": event}]}),
+            "publish",
+            [true, false, false],
+        ),
         ("POST", "partners".into(), json!({"name": "x"}), "admin", [false, true, false]),
         ("PATCH", some.clone(), json!({"name": "x"}), "admin", [false, true, false]),
         ("POST", format!("{some}/api-keys"), json!(null), "admin", [false, true, false]),
@@ -91,7 +98,13 @@ async fn what_each_scope_may_do() {
             }
             let reply = call.header("platform-api-key", key).json(&body).send().await;
             let details = reply.refused(403, "FORBIDDEN", "The API Key lacks a scope");
-            assert_eq!(details, [("platform-api-key".to_owned(), format!("This call needs the scope `{scope}`; use a key that has it."))]);
+            assert_eq!(
+                details,
+                [(
+                    "platform-api-key".to_owned(),
+                    format!("This call needs the scope `{scope}`; use a key that has it.")
+                )]
+            );
         }
         for (key, allowed) in [&publish, &admin, &read].into_iter().zip(allowed) {
             if allowed {

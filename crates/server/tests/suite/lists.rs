@@ -54,10 +54,9 @@ async fn the_form_of_a_page() {
         },
     ]);
     let data = json!({"count": 2, "total": 2, "data": rows});
-    for (version, envelope) in [
-        ("v1", json!({"status": "ok", "data": data})),
-        ("v2", json!({"success": true, "data": data})),
-    ] {
+    for (version, envelope) in
+        [("v1", json!({"status": "ok", "data": data})), ("v2", json!({"success": true, "data": data}))]
+    {
         let reply = partner.call_version(version, "GET", PATH).send().await;
         assert_eq!(reply.text(), envelope.to_string(), "newest first, times with milliseconds");
     }

@@ -1,5 +1,7 @@
 //! One integration binary: what the system does, seen from outside. See `harness` for how it is driven.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "what a test does not expect ends it")]
+
 mod harness;
 
 mod acknowledge;
@@ -14,8 +16,10 @@ mod keys;
 mod kill;
 mod layers;
 mod lists;
+mod logs;
 mod manual_retry;
 mod not_sent;
+mod operations;
 mod partners;
 mod publish;
 mod retries;

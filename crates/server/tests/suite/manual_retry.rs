@@ -43,7 +43,9 @@ async fn a_new_cycle_begins_at_once() {
     let world = World::with(&[("retry_delays", "1s")]).await;
     let partner = world.partner().await;
     let event = on_ramp("u", "t");
-    partner.endpoint.answers_for("u", [Answer::new(500, "one"), Answer::new(500, "two"), Answer::new(500, "three"), Answer::ok()]);
+    partner
+        .endpoint
+        .answers_for("u", [Answer::new(500, "one"), Answer::new(500, "two"), Answer::new(500, "three"), Answer::ok()]);
     let id = partner.publish(&event).await;
     partner.attempted(&id, 1).await;
     world.step(seconds(1));
@@ -89,7 +91,10 @@ async fn a_new_cycle_begins_at_once() {
     assert_eq!(turns, [(&json!(1), &json!(1)), (&json!(1), &json!(2)), (&json!(2), &json!(1))]);
     world.step(seconds(1));
     let sent = partner.becomes(&id, "SENT").await;
-    assert_eq!((&sent["retryAttempts"], &sent["manualRetryCount"], &sent["version"]), (&json!(1), &json!(1), &json!(2)));
+    assert_eq!(
+        (&sent["retryAttempts"], &sent["manualRetryCount"], &sent["version"]),
+        (&json!(1), &json!(1), &json!(2))
+    );
     assert_eq!(sent["lastManualRetryAt"], later(START, seconds(101)));
     assert_eq!(sent["latestErrorPayload"], json!({"message": "three"}));
     let ids: Vec<_> = partner.endpoint.deliveries().iter().map(|delivery| delivery.id().to_owned()).collect();

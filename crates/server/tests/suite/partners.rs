@@ -10,7 +10,8 @@ fn is_hex_secret(text: &str) -> bool {
 }
 
 fn is_key(text: &str) -> bool {
-    text.split_once(':').is_some_and(|(id, secret)| uuid::Uuid::parse_str(id).is_ok() && uuid::Uuid::parse_str(secret).is_ok())
+    text.split_once(':')
+        .is_some_and(|(id, secret)| uuid::Uuid::parse_str(id).is_ok() && uuid::Uuid::parse_str(secret).is_ok())
 }
 
 #[tokio::test]
@@ -20,7 +21,10 @@ async fn made_with_a_name_only() {
     let made = reply.data(201);
     let text = |name: &str| made[name].as_str().unwrap().to_owned();
     let (id, key, secret) = (text("id"), text("apiKey"), text("webhookSecret"));
-    assert_eq!(made.to_string(), json!({"id": id, "name": "Acme, Inc.", "apiKey": key, "webhookSecret": secret}).to_string());
+    assert_eq!(
+        made.to_string(),
+        json!({"id": id, "name": "Acme, Inc.", "apiKey": key, "webhookSecret": secret}).to_string()
+    );
     assert!(uuid::Uuid::parse_str(&id).is_ok() && is_key(&key) && is_hex_secret(&secret), "{made}");
 
     let shown = world.platform("GET", &format!("partners/{id}")).send().await;
@@ -54,7 +58,10 @@ async fn made_with_everything_given() {
         "url": endpoint.url,
     });
     let partner = world.partner_from(endpoint, request.clone()).await;
-    assert_eq!((&partner.id, &partner.key), (&"7e1a0b2c-3d4e-4f50-8a6b-7c8d9e0f1a2b".to_owned(), &request["apiKey"].as_str().unwrap().to_owned()));
+    assert_eq!(
+        (&partner.id, &partner.key),
+        (&"7e1a0b2c-3d4e-4f50-8a6b-7c8d9e0f1a2b".to_owned(), &request["apiKey"].as_str().unwrap().to_owned())
+    );
     assert_eq!(partner.get("webhook-settings").await.data(200)["url"], request["url"]);
     partner.barrier().await;
 
@@ -85,7 +92,11 @@ async fn requests_that_are_refused() {
         ("apiKey", json!("7e1a0b2c-3d4e-4f50-8a6b-7c8d9e0f1a2b"), "<uuid>:<uuid>"),
         ("apiKey", json!("a:b"), "<uuid>:<uuid>"),
         ("webhookSecret", json!("abc"), "64 lower-case hex digits"),
-        ("webhookSecret", json!("5B1C9F0A7D3E4826B0C5D9E1F2A34567890ABCDEF1234567890FEDCBA9876543"), "64 lower-case hex digits"),
+        (
+            "webhookSecret",
+            json!("5B1C9F0A7D3E4826B0C5D9E1F2A34567890ABCDEF1234567890FEDCBA9876543"),
+            "64 lower-case hex digits",
+        ),
         ("url", json!("nonsense"), "Not a complete URL"),
         ("url", json!(false), "string or null"),
         ("secret", json!("x"), "Unknown field"),
@@ -126,7 +137,9 @@ async fn the_list_in_pages() {
     let one = world.platform("GET", &format!("partners/{}", ids[3])).send().await.data(200);
     let row = world.platform("GET", &format!("partners?limit=1&after={}", ids[2])).send().await.data(200);
     assert_eq!(row["data"][0], one);
-    for (query, field) in [("limit=0", "limit"), ("limit=101", "limit"), ("limit=x", "limit"), ("after=x", "after"), ("skip=1", "skip")] {
+    for (query, field) in
+        [("limit=0", "limit"), ("limit=101", "limit"), ("limit=x", "limit"), ("after=x", "after"), ("skip=1", "skip")]
+    {
         let reply = world.platform("GET", &format!("partners?{query}")).send().await;
         assert_eq!(reply.invalid()[0].0, field);
     }

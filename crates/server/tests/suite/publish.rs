@@ -67,7 +67,10 @@ async fn bodies_without_a_canonical_form() {
         let details = reply.invalid();
         // A path of many brackets is cut by nobody; its beginning tells where.
         assert_eq!(details.len(), 1, "{shown}");
-        assert!(details[0].0 == field || (words == "64 levels" && details[0].0.starts_with("a[0]")), "{shown}: {details:?}");
+        assert!(
+            details[0].0 == field || (words == "64 levels" && details[0].0.starts_with("a[0]")),
+            "{shown}: {details:?}"
+        );
         assert!(details[0].1.contains(words), "{shown}: {details:?}");
     }
     assert_eq!(partner.get("webhook-notifications").await.data(200)["total"], 0, "nothing was stored");
@@ -82,18 +85,46 @@ async fn fields_that_are_missing_or_wrong() {
     let long = "é".repeat(257);
     for (body, field, words) in [
         (r#"{"event":"VERIFIED_USER","externalUserId":"u"}"#.to_owned(), "type", "missing"),
-        (r#"{"type":null,"event":"VERIFIED_USER","externalUserId":"u"}"#.to_owned(), "type", "must be a string, not null"),
+        (
+            r#"{"type":null,"event":"VERIFIED_USER","externalUserId":"u"}"#.to_owned(),
+            "type",
+            "must be a string, not null",
+        ),
         (r#"{"type":"KYCC","event":"VERIFIED_USER","externalUserId":"u"}"#.to_owned(), "type", "did you mean KYC?"),
         (r#"{"type":"kyc","event":"VERIFIED_USER","externalUserId":"u"}"#.to_owned(), "type", "did you mean KYC?"),
-        (r#"{"type":"?","event":"VERIFIED_USER","externalUserId":"u"}"#.to_owned(), "type", "known are KYC, TRANSACTION"),
+        (
+            r#"{"type":"?","event":"VERIFIED_USER","externalUserId":"u"}"#.to_owned(),
+            "type",
+            "known are KYC, TRANSACTION",
+        ),
         (r#"{"type":"KYC","externalUserId":"u"}"#.to_owned(), "event", "missing"),
         (r#"{"type":"KYC","event":7,"externalUserId":"u"}"#.to_owned(), "event", "must be a string, not a number"),
-        (r#"{"type":"KYC","event":"VERIFIED","externalUserId":"u"}"#.to_owned(), "event", "did you mean VERIFIED_USER?"),
-        (r#"{"type":"KYC","event":"COMPLETED_ON_RAMP","externalUserId":"u"}"#.to_owned(), "event", "of the type TRANSACTION"),
+        (
+            r#"{"type":"KYC","event":"VERIFIED","externalUserId":"u"}"#.to_owned(),
+            "event",
+            "did you mean VERIFIED_USER?",
+        ),
+        (
+            r#"{"type":"KYC","event":"COMPLETED_ON_RAMP","externalUserId":"u"}"#.to_owned(),
+            "event",
+            "of the type TRANSACTION",
+        ),
         (r#"{"type":"KYC","event":"VERIFIED_USER"}"#.to_owned(), "externalUserId", "missing"),
-        (r#"{"type":"KYC","event":"VERIFIED_USER","externalUserId":""}"#.to_owned(), "externalUserId", "1 to 256 characters"),
-        (r#"{"type":"KYC","event":"VERIFIED_USER","externalUserId":5}"#.to_owned(), "externalUserId", "must be a string"),
-        (format!(r#"{{"type":"KYC","event":"VERIFIED_USER","externalUserId":"{long}"}}"#), "externalUserId", "1 to 256 characters"),
+        (
+            r#"{"type":"KYC","event":"VERIFIED_USER","externalUserId":""}"#.to_owned(),
+            "externalUserId",
+            "1 to 256 characters",
+        ),
+        (
+            r#"{"type":"KYC","event":"VERIFIED_USER","externalUserId":5}"#.to_owned(),
+            "externalUserId",
+            "must be a string",
+        ),
+        (
+            format!(r#"{{"type":"KYC","event":"VERIFIED_USER","externalUserId":"{long}"}}"#),
+            "externalUserId",
+            "1 to 256 characters",
+        ),
         (transaction(""), "transactionId", "missing"),
         (transaction(r#","transactionId":"""#), "transactionId", "1 to 256 characters"),
         (transaction(r#","transactionId":1"#), "transactionId", "must be a string"),
@@ -158,7 +189,8 @@ async fn the_catalogue() {
     let world = World::start().await;
     let data = world.platform("GET", "event-types").send().await.data(200);
     let rows = data["data"].as_array().unwrap();
-    let names: Vec<_> = rows.iter().map(|row| (row["type"].as_str().unwrap(), row["event"].as_str().unwrap())).collect();
+    let names: Vec<_> =
+        rows.iter().map(|row| (row["type"].as_str().unwrap(), row["event"].as_str().unwrap())).collect();
     assert_eq!(
         names,
         [
@@ -201,7 +233,8 @@ async fn an_operator_can_add_to_the_catalogue() {
     let world = World::with_file(file).await;
     let partner = world.partner().await;
     partner.publish(&json!({"type": "KYC", "event": "EXPIRED_KYC", "externalUserId": "u"})).await;
-    let card = json!({"type": "CARD", "event": "CARD_ISSUED", "externalUserId": "u", "cardId": "c", "brand": "x", "more": 1});
+    let card =
+        json!({"type": "CARD", "event": "CARD_ISSUED", "externalUserId": "u", "cardId": "c", "brand": "x", "more": 1});
     partner.publish(&card).await;
     assert_eq!(partner.endpoint.delivery(2).await.text(), card.to_string());
     for (field, value) in [("cardId", Value::Null), ("brand", json!(1))] {

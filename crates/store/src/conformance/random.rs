@@ -17,7 +17,7 @@ use capa_webhooks_core::settings::{AckRule, SettingsChange};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-const STEPS: usize = 1500;
+const STEPS: usize = 1000;
 
 /// A fixed seed.
 pub async fn operations_seed_1<E: Engine>(engine: E) {

@@ -1,8 +1,8 @@
 //! The embedded engine: everything in one SQLite file.
 //!
-//! One thread writes ([`writer`]), with group commit over every kind of work; a few connections read ([`readers`]),
-//! short and beside it. Whatever is sealed or hashed is sealed and hashed in the calling task, so that the writer thread
-//! does nothing but SQLite. The tables stand in `migrations/`, the checks at the door in [`open`](SqliteStore::open),
+//! One thread writes (`writer.rs`), with group commit over every kind of work; a few connections read (`readers.rs`),
+//! short and beside it; one thread copies the log (`checkpoint.rs`). What an event needs sealed or hashed is sealed and
+//! hashed in the calling task, so that the writer thread does nothing but SQLite. The tables stand in `migrations/`, the checks at the door in [`open`](SqliteStore::open),
 //! and each method with its SQL in a file of its own:
 //!
 //! | file | what |
@@ -17,6 +17,7 @@
 //! the disk is full or fails is decided in `fault.rs`.
 
 mod accept;
+mod checkpoint;
 mod claim;
 mod detail;
 mod erase;
@@ -68,7 +69,7 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Has `apply` made durable by the writer; see [`Writer::run`].
+    /// Has `apply` made durable by the writer.
     async fn write<T, F>(&self, rows: usize, apply: F) -> Result<T, Error>
     where
         T: Send + 'static,

@@ -1,5 +1,6 @@
 //! Opening a store: the checks, the lock, the connections.
 
+use super::checkpoint::Checkpoints;
 use super::fault::Fault;
 use super::readers::Readers;
 use super::writer::{Session, Writer};
@@ -64,10 +65,13 @@ impl SqliteStore {
         let mut conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
         prepare(&mut conn, options.master_key.id()).map_err(|fault| cannot_open(path, fault))?;
         check_key(&conn, path, &options.master_key)?;
-        let session = Session::new(conn).map_err(|fault| cannot_open(path, fault))?;
+        let thread = |error: std::io::Error| cannot_open(path, Error::Failed(error.to_string()).into());
+        let copier = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        copier.pragma_update(None, "synchronous", "FULL").map_err(|error| cannot_open(path, error.into()))?;
+        let checkpoints = Checkpoints::start(copier).map_err(thread)?;
+        let session = Session::new(conn, checkpoints).map_err(|fault| cannot_open(path, fault))?;
         let readers = Readers::open(path, options.readers).map_err(|fault| cannot_open(path, fault))?;
-        let writer = Writer::start(session, options.stopwatch, options.on_commit)
-            .map_err(|error| cannot_open(path, Error::Failed(error.to_string()).into()))?;
+        let writer = Writer::start(session, options.stopwatch, options.on_commit).map_err(thread)?;
         Ok(Self {
             writer: Some(writer),
             readers,
@@ -143,7 +147,8 @@ fn prepare(conn: &mut Connection, key: MasterKeyId) -> Result<(), Fault> {
     conn.pragma_update(None, "foreign_keys", true)?;
     // What is deleted is overwritten where it lies, so that a destroyed data key is not found in the file.
     conn.pragma_update_and_check(None, "secure_delete", "FAST", |_| Ok(()))?;
-    conn.pragma_update(None, "cache_size", -65_536)?;
+    // 16 MiB. Not more: a commit after which the tree was balanced looks through every cached page once.
+    conn.pragma_update(None, "cache_size", -16_384)?;
     schema::migrate(conn, key)
 }
 

@@ -8,12 +8,8 @@
 //! Work has no savepoint of its own, which the way of an event would pay for. If something fails, the whole batch is
 //! rolled back, and [`after_failure`] says what then: refuse everybody, end the process, or apply each piece again in
 //! a transaction of its own, so that only the one at fault fails. That is why work can be applied more than once.
-//!
-//! Checkpoints (copying the log into the database file) run here too, between batches: at once when nobody waits and the
-//! log has grown worth it, at the latest when it reaches its bound. SQLite's own trigger would run them inside a commit
-//! that callers wait for, every thousand pages; a longer log is copied with far fewer page writes, because a page that
-//! changed in many commits is copied once.
 
+use super::checkpoint::{Checkpoints, within_policy};
 use super::fault::{AfterFailure, Fault, after_failure};
 use super::open::{BUSY_TIMEOUT, Commit};
 use crate::Error;
@@ -30,10 +26,6 @@ use tokio::sync::{mpsc, oneshot};
 const MOST_ROWS: usize = 4096;
 /// Calls that may wait for the writer; more wait for a place, in order.
 const MOST_WAITING: usize = 4096;
-/// A log of this many pages (4 MiB) is copied when nobody waits.
-const CHECKPOINT_WHEN_IDLE: usize = 1024;
-/// A log that has grown by this many pages (64 MiB) is copied although somebody waits.
-const CHECKPOINT_ANYWAY: usize = 16_384;
 
 type Stopwatch = Arc<dyn Fn() -> u64 + Send + Sync>;
 type OnCommit = Arc<dyn Fn(&Commit) + Send + Sync>;
@@ -119,16 +111,14 @@ pub(super) struct Session {
     seq: i64,
     /// Pages in the log, as of the last commit.
     log_pages: Arc<AtomicUsize>,
-    /// The length that the log had at the last checkpoint: where that one could not finish (a long read), the next is
-    /// tried only after as much growth again.
-    checkpointed_at: usize,
+    pub(super) checkpoints: Checkpoints,
     wipe_log: bool,
     partners: HashMap<PartnerId, bool>,
     lives: HashMap<LifeId, bool>,
 }
 
 impl Session {
-    pub(super) fn new(mut conn: Connection) -> Result<Self, Fault> {
+    pub(super) fn new(mut conn: Connection, checkpoints: Checkpoints) -> Result<Self, Fault> {
         let log_pages = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&log_pages);
         // Setting the hook also switches off SQLite's own checkpoints, which use it.
@@ -143,7 +133,7 @@ impl Session {
             |row| row.get(0),
         )?;
         let (partners, lives) = <_>::default();
-        Ok(Self { conn, seq, log_pages, checkpointed_at: 0, wipe_log: false, partners, lives })
+        Ok(Self { conn, seq, log_pages, checkpoints, wipe_log: false, partners, lives })
     }
 
     /// The next notification's place in the order of commits.
@@ -213,33 +203,9 @@ impl Session {
         self.commit()
     }
 
-    fn log_pages(&self) -> usize {
+    /// Pages in the log.
+    pub(super) fn log_pages(&self) -> usize {
         self.log_pages.load(Ordering::Relaxed)
-    }
-
-    fn checkpoint_is_due(&mut self, at: usize) -> bool {
-        let pages = self.log_pages();
-        // The log has begun anew since.
-        if pages < self.checkpointed_at {
-            self.checkpointed_at = 0;
-        }
-        pages >= self.checkpointed_at + at
-    }
-
-    /// Copies the log into the database file as far as readers allow; the next commit then begins the log anew.
-    fn checkpoint(&mut self) -> Result<(), Fault> {
-        self.checkpointed_at = self.log_pages();
-        Ok(self.conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?)
-    }
-
-    /// Runs what no caller waits for. If it cannot be done now (disk full), the log keeps everything and grows.
-    fn within_policy(&mut self, what: &str, work: impl FnOnce(&mut Self) -> Result<(), Fault>) {
-        if let Err(fault) = work(self) {
-            match after_failure(fault.code().unwrap_or(0)) {
-                AfterFailure::EndProcess => end_process(what, &fault),
-                AfterFailure::RefuseAll | AfterFailure::ApplyApart => tracing::warn!(%fault, "{what} failed"),
-            }
-        }
     }
 
     /// After this batch, copy the whole log and cut it to nothing, so that nothing that was erased stays in it.
@@ -247,17 +213,16 @@ impl Session {
         self.wipe_log = true;
     }
 
+    /// Where a read or a checkpoint goes on, the log stays, and wiping it is tried again after the next batch.
     fn wipe_log(&mut self) -> Result<(), Fault> {
-        self.wipe_log = false;
-        // No waiting for readers: where one goes on, the log is overwritten in time anyway.
         self.conn.busy_timeout(Duration::ZERO)?;
-        self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+        self.wipe_log = self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
         Ok(self.conn.busy_timeout(BUSY_TIMEOUT)?)
     }
 }
 
 fn serve(mut session: Session, mut queue: mpsc::Receiver<Box<dyn Work>>, stopwatch: &Stopwatch, on_commit: &OnCommit) {
-    while let Some(first) = receive(&mut session, &mut queue) {
+    while let Some(first) = queue.blocking_recv() {
         let mut rows = first.rows();
         let mut batch = vec![first];
         while rows < MOST_ROWS
@@ -267,23 +232,12 @@ fn serve(mut session: Session, mut queue: mpsc::Receiver<Box<dyn Work>>, stopwat
             batch.push(next);
         }
         run(&mut session, batch, stopwatch, on_commit);
+        let pages = session.log_pages();
+        session.checkpoints.between_batches(&session.conn, pages);
         if session.wipe_log {
-            session.within_policy("wiping the log", Session::wipe_log);
-        } else if session.checkpoint_is_due(CHECKPOINT_ANYWAY) {
-            session.within_policy("copying the log", Session::checkpoint);
+            within_policy("wiping the log", session.wipe_log());
         }
     }
-}
-
-/// The next piece of work; `None` when the store is closed.
-fn receive(session: &mut Session, queue: &mut mpsc::Receiver<Box<dyn Work>>) -> Option<Box<dyn Work>> {
-    if let Ok(work) = queue.try_recv() {
-        return Some(work);
-    }
-    if session.checkpoint_is_due(CHECKPOINT_WHEN_IDLE) {
-        session.within_policy("copying the log", Session::checkpoint);
-    }
-    queue.blocking_recv()
 }
 
 /// Makes the batch durable, or not, and answers every caller.
@@ -317,18 +271,18 @@ fn run(session: &mut Session, mut batch: Vec<Box<dyn Work>>, stopwatch: &Stopwat
 }
 
 /// Ends the process at once, without running anything that could write again.
-fn end_process(what: &str, fault: &Fault) -> ! {
+pub(super) fn end_process(what: &str, fault: &Fault) -> ! {
     tracing::error!(%fault, "{what} failed, and it is not known what reached the disk: the process ends; start it again");
     std::process::abort()
 }
 
-/// Without its writer a store can do nothing, and a panic may have left half a batch applied: better to start again.
-struct EndOnPanic;
+/// Held by the store's threads: without one of them the store can do nothing, and a panic may have left half a batch applied: better to start again.
+pub(super) struct EndOnPanic;
 
 impl Drop for EndOnPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            tracing::error!("the store's writer thread panicked: the process ends; start it again");
+            tracing::error!("a thread of the store panicked: the process ends; start it again");
             std::process::abort();
         }
     }

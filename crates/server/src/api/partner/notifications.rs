@@ -2,8 +2,9 @@
 
 use super::{App, auth, view};
 use crate::api::answer::{ApiError, Version};
+use crate::api::path::Path;
 use crate::api::query::{Query, number_within, short_text};
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use capa_webhooks_core::id::{NotificationKey, PartnerId};
 use capa_webhooks_core::notification::Status;

@@ -3,10 +3,11 @@
 use super::{App, auth, body, respond};
 use crate::api::answer::{ApiError, Version};
 use crate::api::auth::Needs;
+use crate::api::path::Path;
 use crate::clock::random_bytes;
 use crate::directory::Profile;
 use crate::ingest::NotAccepted;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::response::Response;
 use capa_webhooks_core::event::{self, Event};
 use capa_webhooks_core::id::{NotificationId, NotificationKey, PartnerId};

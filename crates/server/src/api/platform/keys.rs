@@ -3,8 +3,9 @@
 use super::{App, auth, body, respond};
 use crate::api::answer::ApiError;
 use crate::api::auth::Needs;
+use crate::api::path::Path;
 use crate::keyfile::FreshKey;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::response::Response;
 use capa_webhooks_core::id::KeyId;
 use capa_webhooks_core::time::Timestamp;

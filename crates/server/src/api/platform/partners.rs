@@ -3,9 +3,10 @@
 use super::{App, auth, body, query, respond, settings};
 use crate::api::answer::{ApiError, Version};
 use crate::api::auth::Needs;
+use crate::api::path::Path;
 use crate::clock::random_bytes;
 use crate::keyfile::FreshKey;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::response::Response;
 use capa_webhooks_core::id::{KeyId, PartnerId, SettingsId};
 use capa_webhooks_core::problem::Problem;

@@ -72,16 +72,33 @@ impl Call {
     }
 }
 
-/// Writes these bytes, and reads until the other side closes the connection.
-pub(super) async fn raw(address: SocketAddr, request: &[u8]) -> String {
-    let exchange = async {
-        let mut stream = TcpStream::connect(address).await.expect("the service listens");
-        stream.write_all(request).await.expect("the whole request is read");
+/// A connection to the API, byte by byte.
+pub(crate) struct Wire(TcpStream);
+
+impl Wire {
+    pub(super) async fn connect(address: SocketAddr) -> Self {
+        Self(TcpStream::connect(address).await.expect("the service listens"))
+    }
+
+    pub(crate) async fn write(&mut self, bytes: &[u8]) {
+        patience::within("bytes to be taken", self.0.write_all(bytes)).await.unwrap();
+    }
+
+    /// Reads as far as the first empty line.
+    pub(crate) async fn read_head(&mut self) -> String {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(patience::within("the head of an answer", self.0.read_u8()).await.unwrap());
+        }
+        String::from_utf8(head).unwrap()
+    }
+
+    /// Reads until the service closes the connection.
+    pub(crate) async fn read_to_end(mut self) -> String {
         let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.expect("a whole answer");
+        patience::within("the end of an answer", self.0.read_to_string(&mut answer)).await.unwrap();
         answer
-    };
-    patience::within("the answer to raw bytes", exchange).await
+    }
 }
 
 /// What came back.
@@ -114,11 +131,8 @@ impl Reply {
         self.assert_json_headers();
         let body = self.json();
         let data = body.get("data").cloned().unwrap_or_else(|| panic!("{}: no data in {body}", self.path));
-        let expected = if self.is_v1() {
-            json!({"status": "ok", "data": data})
-        } else {
-            json!({"success": true, "data": data})
-        };
+        let expected =
+            if self.is_v1() { json!({"status": "ok", "data": data}) } else { json!({"success": true, "data": data}) };
         assert_eq!(body.to_string(), expected.to_string(), "{}", self.path);
         data
     }

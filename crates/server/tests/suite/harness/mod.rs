@@ -8,21 +8,26 @@
 //! before saying that nothing happened, let something else happen ([`Partner::barrier`]).
 
 pub(crate) mod answer;
+pub(crate) mod fault;
 pub(crate) mod http;
 pub(crate) mod partner;
 pub(crate) mod patience;
+pub(crate) mod program;
 pub(crate) mod receiver;
-pub(crate) mod verify;
+mod running;
+mod verify;
+mod words;
 
 pub(crate) use answer::{Answer, Gate, Then};
 pub(crate) use http::{Call, Reply, details_of};
 pub(crate) use partner::Partner;
+pub(crate) use words::{later, moment, on_ramp, seconds, verified};
 
-use capa_webhooks::boot::{Service, Surroundings};
 use capa_webhooks::clock::{Clock, Stepper};
 use capa_webhooks::config::{Config, Sources};
-use capa_webhooks_core::time::Timestamp;
+use http::Wire;
 use receiver::{Endpoint, Receiver};
+use running::Running;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -30,8 +35,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
-use tokio::runtime::Runtime;
-use tokio::task::JoinHandle;
 
 /// Where the clock stands at first.
 pub(crate) const START: &str = "2024-04-05T13:45:27.063Z";
@@ -47,7 +50,7 @@ pub(crate) struct World {
     stepper: Option<Stepper>,
     settings: BTreeMap<&'static str, String>,
     file: Option<PathBuf>,
-    pub(crate) folder: TempDir,
+    folder: TempDir,
     pub(crate) address: SocketAddr,
     pub(crate) metrics_address: SocketAddr,
 }
@@ -178,9 +181,27 @@ impl World {
         Call::new(self.address, method, path)
     }
 
+    /// The file of the store.
+    pub(crate) fn store(&self) -> PathBuf {
+        self.folder.path().join("data/store.db")
+    }
+
+    /// A connection to the API on which these bytes have been written.
+    pub(crate) async fn slow(&self, begin: &[u8]) -> Wire {
+        let mut wire = Wire::connect(self.address).await;
+        wire.write(begin).await;
+        wire
+    }
+
+    /// Waits until the service, which is being stopped, takes no more connections.
+    pub(crate) async fn refuses_connections(&self) {
+        let look = async || tokio::net::TcpStream::connect(self.address).await.is_err().then_some(());
+        patience::until("the service to take no more connections", look).await;
+    }
+
     /// Writes these bytes to the API, and reads until it closes the connection.
     pub(crate) async fn raw(&self, request: &[u8]) -> String {
-        http::raw(self.address, request).await
+        self.slow(request).await.read_to_end().await
     }
 
     /// Posts JSON with the platform key in a body of so many equal chunks.
@@ -231,16 +252,7 @@ impl World {
 
     /// A partner made of this request, whose events come to this endpoint.
     pub(crate) async fn partner_from(&self, endpoint: Arc<Endpoint>, request: Value) -> Partner {
-        let made = self.platform("POST", "partners").json(&request).send().await.data(201);
-        let text = |name: &str| made[name].as_str().unwrap().to_owned();
-        endpoint.expect_secret(&text("webhookSecret"));
-        Partner {
-            id: text("id"),
-            key: text("apiKey"),
-            secret: text("webhookSecret"),
-            endpoint,
-            address: self.address,
-        }
+        Partner::make(self.address, endpoint, request).await
     }
 }
 
@@ -251,77 +263,7 @@ impl Drop for World {
     }
 }
 
-/// The service, on threads of its own. The runtime goes first when this is dropped: what the service was doing breaks
-/// off where it stands.
-struct Running {
-    runtime: OwnRuntime,
-    service: Service,
-}
-
-impl Running {
-    async fn start(config: Config, clock: Clock) -> Self {
-        let runtime = OwnRuntime::new();
-        let starting = Service::start(config, Surroundings { clock, ..Surroundings::default() });
-        let service = patience::within("the service to start", runtime.spawn(starting)).await.unwrap().unwrap();
-        Self { runtime, service }
-    }
-}
-
-/// A runtime that may be dropped within another one.
-struct OwnRuntime(Option<Runtime>);
-
-impl OwnRuntime {
-    fn new() -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-        Self(Some(runtime.unwrap()))
-    }
-
-    fn spawn<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
-        self.0.as_ref().expect("it is taken only when it is dropped").spawn(work)
-    }
-}
-
-impl Drop for OwnRuntime {
-    fn drop(&mut self) {
-        let runtime = self.0.take();
-        // Waits for its threads, which only a thread without a runtime may do.
-        _ = std::thread::spawn(move || drop(runtime)).join();
-    }
-}
-
 /// A call of the platform; `path` is what follows `/api/platform/v1/`.
 pub(crate) fn platform(address: SocketAddr, method: &str, path: &str) -> Call {
     Call::new(address, method, &format!("/api/platform/v1/{path}")).header("platform-api-key", PLATFORM_KEY)
-}
-
-/// The moment that a time in an answer names.
-#[track_caller]
-pub(crate) fn moment(iso: &str) -> Timestamp {
-    Timestamp::parse_iso(iso).unwrap_or_else(|| panic!("{iso} is not a time"))
-}
-
-/// The text of a time `after` another.
-pub(crate) fn later(iso: &str, after: Duration) -> String {
-    moment(iso).plus(after).to_iso()
-}
-
-/// An event of a user.
-pub(crate) fn verified(user: &str) -> Value {
-    json!({"type": "KYC", "event": "VERIFIED_USER", "externalUserId": user})
-}
-
-/// An event of a user's transaction.
-pub(crate) fn on_ramp(user: &str, transaction: &str) -> Value {
-    json!({
-        "type": "TRANSACTION",
-        "event": "CREATED_ON_RAMP",
-        "externalUserId": user,
-        "transactionId": transaction,
-        "firstName": "Satoshi",
-        "lastName": "Nakamoto",
-    })
-}
-
-pub(crate) const fn seconds(number: u64) -> Duration {
-    Duration::from_secs(number)
 }

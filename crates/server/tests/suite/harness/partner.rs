@@ -2,8 +2,8 @@
 
 use super::http::{Call, Reply};
 use super::patience;
-use super::receiver::Endpoint;
 use super::platform;
+use super::receiver::Endpoint;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,6 +19,15 @@ pub(crate) struct Partner {
 }
 
 impl Partner {
+    /// Has the platform make a partner, whose events come to this endpoint.
+    pub(crate) async fn make(address: SocketAddr, endpoint: Arc<Endpoint>, request: Value) -> Self {
+        let made = platform(address, "POST", "partners").json(&request).send().await.data(201);
+        let text = |name: &str| made[name].as_str().unwrap().to_owned();
+        let (id, key, secret) = (text("id"), text("apiKey"), text("webhookSecret"));
+        endpoint.expect_secret(&secret);
+        Self { id, key, secret, endpoint, address }
+    }
+
     /// A call with the partner's key; `path` is what follows `/api/partner/v2/`.
     pub(crate) fn call(&self, method: &str, path: &str) -> Call {
         self.call_version("v2", method, path)

@@ -3,7 +3,10 @@
 //! Product time is stepped (see [`super::World`]); what is waited for here is only that the program gets there. Both
 //! functions fail the test with what they waited for.
 
-#![expect(clippy::disallowed_methods, reason = "the suite waits for real sockets and threads, which no stepped clock moves")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the suite waits for real sockets and threads, which no stepped clock moves"
+)]
 
 use std::time::Duration;
 

@@ -1,0 +1,72 @@
+//! The real program as a process of its own, for what only its log tells.
+
+use super::{PLATFORM_KEY, patience};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Stdio;
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStderr, Command};
+
+/// A running `capa-webhooks serve`, which is killed when this is dropped.
+pub(crate) struct Program {
+    child: Child,
+    lines: Lines<BufReader<ChildStderr>>,
+    log: Vec<serde_json::Value>,
+    pub(crate) address: SocketAddr,
+}
+
+impl Program {
+    /// Starts it on this folder, with a log of everything that the product writes.
+    pub(crate) async fn serve(folder: &Path) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_capa-webhooks"))
+            .arg("serve")
+            .current_dir(folder)
+            .env_clear()
+            .env("CAPA_WEBHOOKS_LISTEN", "127.0.0.1:0")
+            .env("CAPA_WEBHOOKS_METRICS_LISTEN", "127.0.0.1:0")
+            .env("CAPA_WEBHOOKS_PLATFORM_KEY", PLATFORM_KEY)
+            .env("CAPA_WEBHOOKS_ALLOW_HTTP", "true")
+            .env("CAPA_WEBHOOKS_ALLOW_ADDRESSES", "127.0.0.0/8")
+            .env("CAPA_WEBHOOKS_ALLOW_PORTS", "*")
+            .env("CAPA_WEBHOOKS_RETRY_DELAYS", "100ms")
+            .env("CAPA_WEBHOOKS_LOG", "trace")
+            .env("CAPA_WEBHOOKS_LOG_FORMAT", "json")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut program = Self { child, lines, log: Vec::new(), address: nowhere };
+        let serving = program.logs(|line| line["message"] == "serving").await;
+        program.address = serving["address"].as_str().unwrap().parse().unwrap();
+        program
+    }
+
+    /// Waits for such a line of the log.
+    pub(crate) async fn logs(&mut self, is: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
+        let reading = async {
+            while let Some(line) = self.lines.next_line().await.unwrap() {
+                let line: serde_json::Value = serde_json::from_str(&line).expect("every line of the log is JSON");
+                self.log.push(line.clone());
+                if is(&line) {
+                    return line;
+                }
+            }
+            panic!("the log ended: {:#?}", self.log);
+        };
+        patience::within("a line of the log", reading).await
+    }
+
+    /// Asks it to stop, waits for its end, and gives the whole log.
+    pub(crate) async fn terminate(mut self) -> String {
+        let id = self.child.id().expect("it runs").to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().await.unwrap().success());
+        self.logs(|line| line["message"] == "stopped").await;
+        let status = patience::within("the program to end", self.child.wait()).await.unwrap();
+        assert!(status.success(), "{status}");
+        self.log.iter().map(|line| format!("{line}\n")).collect()
+    }
+}

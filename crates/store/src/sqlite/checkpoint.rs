@@ -1,0 +1,102 @@
+//! Copying the log into the database file (SQLite's checkpoints), so that the log stays small.
+//!
+//! SQLite by itself would copy within a commit, every thousand pages, while callers wait for it. Done by the writer
+//! between batches, copying a log worth copying holds up every caller for tens of milliseconds. So a thread of its own
+//! copies, beside the writer, which goes on appending. The log can only begin anew once all of it is copied, which
+//! under load the thread alone never reaches; therefore, when the thread is through, the writer copies the short rest
+//! that came in meanwhile, between two batches. A log of some size is copied at a time, because a page that changed in
+//! many commits is copied once.
+
+use super::fault::{AfterFailure, Fault, after_failure};
+use super::writer::{EndOnPanic, end_process};
+use rusqlite::Connection;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+/// The thread copies when the log has grown by this many pages (64 MiB).
+const COPY_AT: usize = 16_384;
+
+/// The writer's side of the copying.
+pub(super) struct Checkpoints {
+    /// Copy when the log has grown by this many pages.
+    pub(super) copy_at: usize,
+    /// The length of the log when its copying last ended. Where that could not reach the end (a long read), the next is
+    /// tried only after as much growth again.
+    copied_at: usize,
+    /// Whether the thread is at work, as far as the writer knows.
+    copying: bool,
+    wake: Option<SyncSender<()>>,
+    through: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Checkpoints {
+    /// Starts the thread, with a writing connection of its own.
+    pub(super) fn start(conn: Connection) -> std::io::Result<Self> {
+        let (wake, woken) = sync_channel(1);
+        let through = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&through);
+        let thread = std::thread::Builder::new().name("store-checkpoint".to_owned()).spawn(move || {
+            let _guard = EndOnPanic;
+            copy_when_woken(&conn, &woken, &flag);
+        })?;
+        let wake = Some(wake);
+        Ok(Self { copy_at: COPY_AT, copied_at: 0, copying: false, wake, through, thread: Some(thread) })
+    }
+
+    /// To be called between batches, with the writing connection and the length of the log in pages.
+    pub(super) fn between_batches(&mut self, conn: &Connection, pages: usize) {
+        if self.copying {
+            if self.through.swap(false, Ordering::Acquire) {
+                within_policy("copying the rest of the log", copy(conn));
+                (self.copying, self.copied_at) = (false, pages);
+            }
+            return;
+        }
+        if pages < self.copied_at {
+            // The log has begun anew since.
+            self.copied_at = 0;
+        }
+        if pages >= self.copied_at + self.copy_at
+            && let Some(wake) = &self.wake
+        {
+            self.copying = wake.try_send(()).is_ok();
+        }
+    }
+}
+
+impl Drop for Checkpoints {
+    fn drop(&mut self) {
+        drop(self.wake.take());
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the store's checkpoint thread panicked");
+        }
+    }
+}
+
+fn copy_when_woken(conn: &Connection, woken: &Receiver<()>, through: &AtomicBool) {
+    while woken.recv().is_ok() {
+        // The second time for what came in during the first, so that little is left for the writer.
+        within_policy("copying the log", copy(conn).and_then(|()| copy(conn)));
+        through.store(true, Ordering::Release);
+    }
+}
+
+/// Copies as far as readers allow, and waits for nobody.
+fn copy(conn: &Connection) -> Result<(), Fault> {
+    Ok(conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?)
+}
+
+/// What no caller waits for may fail (disk full): the log keeps everything and grows. Unless the disk itself fails.
+pub(super) fn within_policy(what: &str, done: Result<(), Fault>) {
+    if let Err(fault) = done {
+        match after_failure(fault.code().unwrap_or(0)) {
+            AfterFailure::EndProcess => end_process(what, &fault),
+            AfterFailure::RefuseAll | AfterFailure::ApplyApart => tracing::warn!(%fault, "{what} failed"),
+        }
+    }
+}
