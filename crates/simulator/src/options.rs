@@ -79,13 +79,15 @@ pub enum Sabotage {
     NoFence,
     /// A node does not compare what it owns with what it holds.
     NoComparison,
+    /// A node repeats a release that is in doubt, though it may have claimed the same row again meanwhile.
+    ReleaseRepeated,
     /// A release whose answer was lost may be carried out later, after the life has claimed the same row again.
     LateRelease,
 }
 
 impl Sabotage {
     /// Every fault, with the number of nodes among which it shows.
-    pub const ALL: [(Self, usize); 16] = [
+    pub const ALL: [(Self, usize); 17] = [
         (Self::PromiseBeforeCommit, 1),
         (Self::OutcomesDropped, 1),
         (Self::AttemptDropped, 1),
@@ -101,6 +103,7 @@ impl Sabotage {
         (Self::LateAcknowledgementIgnored, 3),
         (Self::NoFence, 3),
         (Self::NoComparison, 3),
+        (Self::ReleaseRepeated, 3),
         (Self::LateRelease, 3),
     ];
 }

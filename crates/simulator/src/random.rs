@@ -63,10 +63,12 @@ mod tests {
 
     #[test]
     fn the_same_seed_gives_the_same_numbers() {
-        let draw = |seed| std::iter::repeat_with({
-            let mut random = Random::new(seed);
-            move || random.bits()
-        });
+        let draw = |seed| {
+            std::iter::repeat_with({
+                let mut random = Random::new(seed);
+                move || random.bits()
+            })
+        };
         assert!(draw(1).zip(draw(1)).take(100).all(|(a, b)| a == b));
         assert!(draw(1).zip(draw(2)).take(100).all(|(a, b)| a != b));
     }

@@ -75,7 +75,7 @@ impl Fate {
     /// Draws the fate of a POST to a receiver in this mood.
     pub(crate) fn draw(mood: Mood, random: &mut Random) -> Self {
         let arrives = random.millis(0, 40);
-        let back = random.millis(0, 40);
+        let back = random.millis(1, 40);
         match mood {
             Mood::Well => answered(arrives, arrives + back, status(200, None)),
             Mood::Slow => {

@@ -43,13 +43,18 @@ pub trait Store: Send + Sync + 'static {
     /// events had come one after the other.
     async fn accept(&self, batch: Vec<Accept>, now: Timestamp) -> Result<Vec<Accepted>, Error>;
 
-    /// Takes ownership of due rows that nobody owns, the longest due of each partner first.
+    /// Takes ownership of due rows that nobody owns, the longest due of each partner first. Partners take turns where
+    /// `total` is small. A life that is over gets nothing.
     async fn claim(&self, claim: Claim) -> Result<Claimed, Error>;
 
     /// Gives up ownership of rows that do not fit in memory; they stay pending.
     async fn release(&self, life: LifeId, keys: Vec<NotificationKey>) -> Result<(), Error>;
 
     /// Records outcomes. The answers come in the order of the batch.
+    ///
+    /// What comes late (see [`Recorded::Late`]): an acknowledgement settles the notification if it is still pending in the
+    /// cycle of the attempt, at whichever turn; everything else is at most a fact. Of a notification that was removed,
+    /// or whose partner was erased, nothing is kept.
     async fn record(&self, life: LifeId, batch: Vec<Record>) -> Result<Vec<Recorded>, Error>;
 
     /// Begins a new cycle of a failed notification (a single manual retry), or says why not.

@@ -51,7 +51,7 @@ pub struct Accept {
     pub fate: Fate,
 }
 
-/// A caller's idempotency key. Kept as a keyed hash.
+/// A caller's idempotency key. Kept as a keyed hash. One whose notification was removed counts as new.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdempotencyKey {
     /// The key.
@@ -63,7 +63,8 @@ pub struct IdempotencyKey {
 /// What is to become of a new notification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
-    /// It is to be sent, due at once; owned by this life, which holds it in memory, or by nobody.
+    /// It is to be sent, due at once; owned by this life, which holds it in memory, or by nobody. A life that is over
+    /// owns nothing.
     Queue(Option<LifeId>),
     /// There is nowhere to send it.
     NotSent(NotSent),
@@ -170,7 +171,7 @@ pub struct Partner {
     pub settings: Settings,
     /// The secret that signs.
     pub secret: SecretText,
-    /// Its keys that are not revoked.
+    /// Its keys that are not revoked, by id.
     pub keys: Vec<KeyId>,
     /// When it was made.
     pub created_at: Timestamp,
@@ -337,11 +338,11 @@ pub struct Summary {
     pub event: String,
     /// The cycle that runs or ended last, from 1.
     pub cycle: u32,
-    /// Attempts recorded in that cycle.
+    /// Attempts recorded in that cycle; one that was repeated under its number counts once.
     pub attempts: u32,
     /// When it was accepted.
     pub created_at: Timestamp,
-    /// When anything last happened to it: accepted, attempted, settled or retried.
+    /// When anything last happened to it: accepted, attempted (when the attempt ended), settled or retried.
     pub updated_at: Timestamp,
 }
 
@@ -399,7 +400,7 @@ pub struct AttemptEntry {
 pub struct Backlog {
     /// Notifications that are not settled.
     pub pending: u64,
-    /// When the oldest of them was accepted.
+    /// When the oldest of them was accepted: ids begin with their time, and it is found by them.
     pub oldest: Option<Timestamp>,
 }
 
@@ -443,9 +444,9 @@ pub struct Examination {
 pub enum Violation {
     /// The notification has neither a queue row nor a terminal fact: it is stuck for ever.
     Stranded(NotificationKey),
-    /// The notification has a queue row and a terminal fact of the same cycle.
+    /// The notification has a queue row and a terminal fact of the same cycle, or two terminal facts of one cycle.
     SettledTwice(NotificationKey),
-    /// The queue row belongs to no notification.
+    /// The queue row belongs to no notification, or to another cycle of it than the last.
     Orphaned(NotificationKey),
     /// The queue row belongs to a life that has ended, or that never was.
     DeadOwner(NotificationKey, LifeId),

@@ -129,7 +129,7 @@ mod tests {
         adapt.recover();
         assert_eq!(adapt.limit(), 2);
         assert_eq!(answers_until(&mut adapt, 4), 2);
-        assert_eq!(answers_until(&mut adapt, 32), (4..32).sum());
+        assert_eq!(answers_until(&mut adapt, 32), (4..32).sum::<usize>());
         adapt.acknowledged(32);
         adapt.failed(false);
         assert_eq!(answers_until(&mut adapt, 32), 8, "back at its maximum, the care is over");

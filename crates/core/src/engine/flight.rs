@@ -36,7 +36,7 @@ impl Engine {
     }
 
     /// Takes up what has waited for its moment.
-    pub(super) fn wake_due(&mut self, now: Timestamp) {
+    pub(super) fn wake_due(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
         while let Some(entry) = self.timers.first_entry() {
             if entry.key().0 > now {
                 break;
@@ -59,7 +59,9 @@ impl Engine {
                 && let Some(lane) = self.lanes.get_mut(&key.partner)
             {
                 lane.stalled |= lane.standing == Standing::New;
-                self.place(key.partner, now);
+                if self.place(key.partner, now) == Some(Standing::Failing) {
+                    self.shed(key.partner, now, actions);
+                }
             }
         }
     }
@@ -117,10 +119,13 @@ impl Engine {
             }
             lane.memory.retries -= usize::from(is_retry(&flight.job)).min(lane.memory.retries);
         }
-        if let Some(lane) = self.lanes.get(&key.partner) {
-            has_room = self.keeps_retry(&lane.memory);
+        if self.place(key.partner, now) == Some(Standing::Failing) {
+            self.shed(key.partner, now, actions);
         }
-        self.place(key.partner, now);
+        if let Some(lane) = self.lanes.get(&key.partner) {
+            has_room = self.keeps_retry(lane);
+        }
+        self.tell_level(key.partner, now, actions);
         let Ok(next) = State::Pending(flight.job.turn).next(event, now) else { return };
         let keep = match next {
             State::Pending(turn) => !self.draining && turn.due <= near && has_room,
@@ -180,11 +185,13 @@ impl Engine {
         lane.settle(flight.charged, now.since(flight.started));
     }
 
-    /// Puts a lane where it belongs in the order of turns, after anything about it has changed.
-    fn place(&mut self, partner: PartnerId, now: Timestamp) {
-        let Some(lane) = self.lanes.get_mut(&partner) else { return };
+    /// Puts a lane where it belongs in the order of turns, after anything about it has changed. Gives its standing, if
+    /// that has changed.
+    fn place(&mut self, partner: PartnerId, now: Timestamp) -> Option<Standing> {
+        let lane = self.lanes.get_mut(&partner)?;
         let (stands, in_flight) = (lane.stands(), lane.in_flight());
-        if stands != lane.standing {
+        let changed = (stands != lane.standing).then_some(stands);
+        if changed.is_some() {
             self.fairness.change(lane.standing, stands, in_flight);
             lane.standing = stands;
         }
@@ -194,7 +201,7 @@ impl Engine {
             Place::Waiting(turn)
                 if wants && rests.is_none() && !self.fairness.moves(turn, stands, in_flight > 0, lane.account) =>
             {
-                return;
+                return changed;
             }
             Place::Waiting(turn) => self.fairness.leave(turn),
             Place::Resting(at) => _ = self.resting.remove(&(at, partner)),
@@ -208,5 +215,6 @@ impl Engine {
             None if wants => Place::Waiting(self.fairness.enter(partner, stands, in_flight > 0, &mut lane.account)),
             None => Place::Out,
         };
+        changed
     }
 }

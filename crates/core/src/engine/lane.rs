@@ -13,8 +13,14 @@ use std::time::Duration;
 const FAILING: u32 = 3;
 /// While first attempts and retries both wait, every n-th turn is for a retry, and retries have a n-th of the slots.
 const RETRY_SHARE: usize = 4;
-/// What an attempt is taken to cost before there is an average, in microseconds.
-const FIRST_GUESS: u64 = 50_000;
+/// What an attempt is taken to cost before there is an average, in microseconds: the least.
+const FIRST_GUESS: u64 = 1_000;
+/// A lane holds what it can send in this time, in microseconds: more would only lie there.
+const HORIZON: u64 = 10_000_000;
+/// What a failing lane holds, and every other at least, in jobs.
+const LEAST_HELD: usize = 64;
+/// What a lane holds that has not answered yet, in jobs.
+const HELD_WHEN_NEW: usize = 256;
 
 /// One partner's lane.
 #[derive(Debug)]
@@ -167,6 +173,24 @@ impl Lane {
         }
     }
 
+    /// How many jobs it is worth holding in memory, if there is room.
+    pub(super) fn appetite(&self) -> usize {
+        match self.standing {
+            Standing::Failing => LEAST_HELD,
+            Standing::New => HELD_WHEN_NEW,
+            Standing::Trusted => {
+                let by_slots = self.adapt.limit().saturating_mul(as_jobs(HORIZON / self.average.max(1)));
+                let by_rate = self.bucket.as_ref().map_or(usize::MAX, |bucket| as_jobs(bucket.in_micros(HORIZON)));
+                by_slots.min(by_rate).max(LEAST_HELD)
+            }
+        }
+    }
+
+    /// Takes back a job that has not been started, the one that would have come last.
+    pub(super) fn pop_last(&mut self) -> Option<Job> {
+        self.first.pop_back().or_else(|| self.retries.pop_back())
+    }
+
     pub(super) fn health(&self) -> Health {
         Health {
             consecutive_failures: self.failures,
@@ -197,6 +221,10 @@ impl Lane {
     fn class(&mut self, job: &Job) -> &mut usize {
         if is_retry(job) { &mut self.retries_in_flight } else { &mut self.first_in_flight }
     }
+}
+
+fn as_jobs(count: u64) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
 }
 
 /// Whether the job's turn is an automatic retry; a manual one begins a cycle and counts as a first attempt.

@@ -1,18 +1,22 @@
 //! What is kept in memory, and when the store is asked for more.
 //!
-//! A lane may hold [`Limits::lane_jobs`](super::Limits::lane_jobs), and bytes up to a quarter of what is free in all: one
-//! lane alone has at most a fifth of the memory, and however many are greedy, something stays free for all others.
-//! Claims and kept retries fill a lane to three quarters only, so that new events find room as well.
+//! A lane holds what it can send in ten seconds, at most [`Limits::lane_jobs`](super::Limits::lane_jobs); one that is failing
+//! or new holds little, and gives up the rest when it turns failing. Its bytes are bounded by a quarter of what is free:
+//! one lane alone has at most a fifth of the memory. Lanes that are not trusted leave a quarter of it to the others; only
+//! the first job of a lane needs no share. Claims fill a lane to three quarters and kept retries to half, so that new events
+//! find room as well.
 //!
 //! A lane that is three quarters full is called full ([`Action::Full`]) until it has drained to half. Then, if the store is
 //! likely to hold more of it, a claim is due at once, at most one in a twentieth of the poll interval. A claim that
 //! brought more than there was room for is followed by none before the next poll.
 
+use super::fairness::Standing;
 use super::lane::{Lane, Memory, is_retry};
 use super::words::Job;
 use super::{Action, Engine, Wanted};
 use crate::id::PartnerId;
 use crate::time::Timestamp;
+use std::collections::BTreeMap;
 
 /// What a job is taken to weigh before any was seen, in bytes.
 pub(super) const FIRST_GUESS: usize = 1_024;
@@ -20,29 +24,32 @@ pub(super) const FIRST_GUESS: usize = 1_024;
 const REMEMBERED: usize = 16_384;
 
 impl Engine {
-    /// Takes a job into memory, or gives it up if there is no room. Whether it was taken.
-    pub(super) fn take_in(&mut self, job: Job, now: Timestamp, actions: &mut Vec<Action>) -> bool {
+    /// Takes a job that was just accepted into memory, or gives it up if there is no room.
+    pub(super) fn accepted(&mut self, job: Job, now: Timestamp, actions: &mut Vec<Action>) {
+        self.take_in(job, 1, now, actions);
+    }
+
+    /// Takes a job into memory if its lane then holds no more than `bounds` times its bound, or gives it up. Whether it
+    /// was taken.
+    fn take_in(&mut self, job: Job, bounds: usize, now: Timestamp, actions: &mut Vec<Action>) -> bool {
         let (partner, weight) = (job.key.partner, job.weight());
         self.weight = self.weight - self.weight / 16 + weight / 16;
-        let lane = self.lanes.get_mut(&partner);
-        let memory = lane.as_ref().map(|lane| &lane.memory).filter(|memory| memory.jobs > 0);
-        let fits = match memory {
+        let lane = self.lanes.get(&partner).filter(|lane| lane.memory.jobs > 0);
+        let fits = match lane.map(|lane| (&lane.memory, self.bound(lane))) {
             _ if self.draining => false,
             // The first of a lane needs no share, and the first of all no room, or a large one could never be sent.
             None => self.jobs == 0 || self.bytes + weight <= self.limits.bytes,
-            Some(memory) => {
-                memory.jobs < self.limits.lane_jobs
-                    && memory.bytes + weight <= share(self.limits.bytes.saturating_sub(self.bytes))
+            Some((memory, bound)) => {
+                memory.jobs < bound.jobs * bounds
+                    && memory.bytes + weight <= bound.bytes * bounds
+                    && self.bytes + weight <= self.limits.bytes
             }
         };
         if !fits {
-            if let Some(lane) = lane {
+            if let Some(lane) = self.lanes.get_mut(&partner) {
                 lane.memory.spilled |= lane.memory.jobs > 0;
             }
-            match actions.last_mut() {
-                Some(Action::Release(keys)) => keys.push(job.key),
-                _ => actions.push(Action::Release(vec![job.key])),
-            }
+            release(&job, actions);
             return false;
         }
         let lane = self.lanes.entry(partner).or_insert_with(|| Lane::new(self.limits.lane_in_flight));
@@ -75,9 +82,22 @@ impl Engine {
     }
 
     /// Whether a retry that is due soon is kept: retries may not take the room of first attempts.
-    pub(super) fn keeps_retry(&self, lane: &Memory) -> bool {
-        lane.retries < (self.limits.lane_jobs / 2).max(1)
-            && (lane.jobs == 1 || lane.bytes <= share(self.limits.bytes.saturating_sub(self.bytes)))
+    pub(super) fn keeps_retry(&self, lane: &Lane) -> bool {
+        let (memory, bound) = (&lane.memory, self.bound(lane));
+        memory.retries < (bound.jobs / 2).max(1) && (memory.jobs == 1 || memory.bytes <= bound.bytes)
+    }
+
+    /// A lane that has turned failing gives up what it is not going to send soon.
+    pub(super) fn shed(&mut self, partner: PartnerId, now: Timestamp, actions: &mut Vec<Action>) {
+        while let Some(lane) = self.lanes.get(&partner) {
+            let excess = lane.memory.jobs > self.bound(lane).jobs;
+            let Some(job) = self.lanes.get_mut(&partner).filter(|_| excess).and_then(Lane::pop_last) else { break };
+            if let Some(lane) = self.lanes.get_mut(&partner) {
+                lane.memory.spilled = true;
+            }
+            self.forget(&job, is_retry(&job), now, actions);
+            release(&job, actions);
+        }
     }
 
     /// The claim has come back.
@@ -86,16 +106,16 @@ impl Engine {
         if more {
             self.next_claim = now;
         }
-        let room = self.room(&Memory::default());
         for job in jobs {
             let partner = job.key.partner;
-            if !self.take_in(job, now, actions) {
+            // New events may have filled the lane since the claim was asked for; it does not go back for that.
+            if !self.take_in(job, 2, now, actions) {
                 self.no_claim_before = now.plus(self.limits.poll);
             }
             let Some(lane) = self.lanes.get_mut(&partner) else { continue };
             let memory = &mut lane.memory;
             if memory.claim != self.claims {
-                (memory.claim, memory.asked, memory.got) = (self.claims, room, 0);
+                (memory.claim, memory.asked, memory.got) = (self.claims, self.claim_room, 0);
             }
             memory.got += 1;
             if memory.got == memory.asked {
@@ -120,10 +140,11 @@ impl Engine {
         self.claiming = true;
         self.claimed_at = now;
         self.claims += 1;
-        let room = self.room(&Memory::default());
-        let mut rooms = std::collections::BTreeMap::new();
+        let room = self.room(None);
+        self.claim_room = room;
+        let mut rooms = BTreeMap::new();
         for (partner, lane) in self.lanes.iter().filter(|(_, lane)| lane.memory.jobs > 0) {
-            rooms.insert(*partner, self.room(&lane.memory));
+            rooms.insert(*partner, self.room(Some(lane)));
         }
         for (partner, asked) in &rooms {
             if let Some(lane) = self.lanes.get_mut(partner) {
@@ -134,21 +155,22 @@ impl Engine {
         actions.push(Action::Claim(Wanted { until: self.next_claim, room, rooms, total }));
     }
 
-    /// How many rows a claim may bring for a lane.
-    fn room(&self, lane: &Memory) -> usize {
-        let jobs = three_quarters(self.limits.lane_jobs).saturating_sub(lane.jobs);
-        let share = share(self.limits.bytes.saturating_sub(self.bytes));
-        let weight = lane.bytes.checked_div(lane.jobs).unwrap_or(self.weight).max(1);
-        let rows = three_quarters(share).saturating_sub(lane.bytes) / weight;
-        jobs.min(rows.max(usize::from(lane.jobs == 0)))
+    /// How many rows a claim may bring for a lane, or for a partner that has none.
+    fn room(&self, lane: Option<&Lane>) -> usize {
+        let empty = Memory::default();
+        let (memory, bound) =
+            lane.map_or((&empty, self.bound_of(usize::MAX, Standing::New)), |lane| (&lane.memory, self.bound(lane)));
+        let jobs = three_quarters(bound.jobs).saturating_sub(memory.jobs);
+        let weight = memory.bytes.checked_div(memory.jobs).unwrap_or(self.weight).max(1);
+        let rows = three_quarters(bound.bytes).saturating_sub(memory.bytes) / weight;
+        jobs.min(rows.max(usize::from(memory.jobs == 0)))
     }
 
     /// Says when a lane becomes full or has room again, and wants a claim when it has drained to half.
-    fn tell_level(&mut self, partner: PartnerId, now: Timestamp, actions: &mut Vec<Action>) {
-        let share = share(self.limits.bytes.saturating_sub(self.bytes));
-        let most = self.limits.lane_jobs;
+    pub(super) fn tell_level(&mut self, partner: PartnerId, now: Timestamp, actions: &mut Vec<Action>) {
+        let Some(bound) = self.lanes.get(&partner).map(|lane| self.bound(lane)) else { return };
         let Some(Lane { memory, .. }) = self.lanes.get_mut(&partner) else { return };
-        if memory.jobs <= most / 2 && (memory.bytes <= share / 2 || memory.jobs == 0) {
+        if memory.jobs <= bound.jobs / 2 && (memory.bytes <= bound.bytes / 2 || memory.jobs == 0) {
             if memory.full {
                 memory.full = false;
                 actions.push(Action::Room(partner));
@@ -158,11 +180,26 @@ impl Engine {
                 let soon = self.claimed_at.plus(self.limits.poll / 20).max(now);
                 self.next_claim = self.next_claim.min(soon);
             }
-        } else if !memory.full && (memory.jobs >= three_quarters(most) || memory.bytes >= three_quarters(share)) {
+        } else if !memory.full
+            && (memory.jobs >= three_quarters(bound.jobs) || memory.bytes >= three_quarters(bound.bytes))
+        {
             // What comes without an owner from now on is to be claimed later.
             (memory.full, memory.spilled) = (true, true);
             actions.push(Action::Full(partner));
         }
+    }
+
+    /// What a lane may hold at present.
+    fn bound(&self, lane: &Lane) -> Bound {
+        self.bound_of(lane.appetite(), lane.standing)
+    }
+
+    fn bound_of(&self, appetite: usize, standing: Standing) -> Bound {
+        let all = match standing {
+            Standing::Trusted => self.limits.bytes,
+            Standing::New | Standing::Failing => three_quarters(self.limits.bytes),
+        };
+        Bound { jobs: appetite.min(self.limits.lane_jobs), bytes: all.saturating_sub(self.bytes) / 4 }
     }
 
     /// Keeps the number of lanes without work within its bound. A lane that has found work since it was listed is passed
@@ -181,9 +218,18 @@ impl Engine {
     }
 }
 
-/// What one lane may hold when so much is free, what it holds already left out.
-const fn share(free: usize) -> usize {
-    free / 4
+/// The most that a lane may hold.
+#[derive(Debug, Clone, Copy)]
+struct Bound {
+    jobs: usize,
+    bytes: usize,
+}
+
+fn release(job: &Job, actions: &mut Vec<Action>) {
+    match actions.last_mut() {
+        Some(Action::Release(keys)) => keys.push(job.key),
+        _ => actions.push(Action::Release(vec![job.key])),
+    }
 }
 
 const fn three_quarters(all: usize) -> usize {

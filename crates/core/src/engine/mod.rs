@@ -192,9 +192,10 @@ pub struct Engine {
     idle: VecDeque<PartnerId>,
     claiming: bool,
     next_claim: Timestamp,
-    /// When the last claim was asked for, and how many there were.
+    /// When the last claim was asked for, how many there were, and how many rows it asked for an empty lane.
     claimed_at: Timestamp,
     claims: u64,
+    claim_room: usize,
     /// No claim before this moment: the last one brought more than there was room for.
     no_claim_before: Timestamp,
     draining: bool,
@@ -220,6 +221,7 @@ impl Engine {
             next_claim: Timestamp::from_millis(0),
             claimed_at: Timestamp::from_millis(0),
             claims: 0,
+            claim_room: 0,
             no_claim_before: Timestamp::from_millis(0),
             draining: false,
         }
@@ -228,7 +230,7 @@ impl Engine {
     /// Takes in what happened at `now` and appends what is to be done to `actions`.
     pub fn step(&mut self, now: Timestamp, input: Input, actions: &mut Vec<Action>) {
         match input {
-            Input::Accepted(job) => _ = self.take_in(job, now, actions),
+            Input::Accepted(job) => self.accepted(job, now, actions),
             Input::Claimed { jobs, more } => self.claimed(jobs, more, now, actions),
             Input::ClaimFailed => self.claiming = false,
             Input::Attempted { key, attempt, verdict, schedule, random } => {
@@ -247,7 +249,7 @@ impl Engine {
             Input::Tick => {}
             Input::Drain => self.draining = true,
         }
-        self.wake_due(now);
+        self.wake_due(now, actions);
         self.dispatch(now, actions);
         self.claim(now, actions);
     }

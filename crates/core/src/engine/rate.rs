@@ -30,6 +30,11 @@ impl Bucket {
         self.level = self.level.min(self.most());
     }
 
+    /// How many attempts it allows in so many microseconds.
+    pub(super) fn in_micros(&self, micros: u64) -> u64 {
+        micros / 1_000 * self.per_milli() / TOKEN
+    }
+
     /// When the next token is there; `None` if it is there now.
     pub(super) fn next(&mut self, now: Timestamp) -> Option<Timestamp> {
         self.fill(now);

@@ -1,3 +1,8 @@
+mod fairness;
+mod lanes;
+mod memory;
+mod world;
+
 use super::*;
 use crate::id::NotificationId;
 use crate::notification::End;

@@ -63,7 +63,8 @@ fn block(language: &str) -> String {
 async fn takes_deliveries(language: &str, file: &str, interpreter: &str) {
     let world = World::start().await;
     let partner = world.partner_without_url().await;
-    let mut program = Program::start(language, file, interpreter, world.folder.path(), &partner.secret).await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut program = Program::start(language, file, interpreter, folder.path(), &partner.secret).await;
     partner.set(json!({"url": format!("http://{}/webhooks", program.address)})).await;
 
     let first = partner.publish(&verified("user-1")).await;

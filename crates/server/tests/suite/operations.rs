@@ -145,7 +145,7 @@ async fn what_was_in_flight_at_a_crash_is_attempted_again() {
     for number in 0..50 {
         ids.push(partner.publish(&verified(&number.to_string())).await);
     }
-    partner.endpoint.delivery(32).await;
+    partner.endpoint.delivery(1).await;
     world.crash();
     partner.endpoint.answers([Answer::ok()]);
     world.start_service().await;

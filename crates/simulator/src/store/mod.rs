@@ -4,7 +4,7 @@
 //! died meanwhile is the world's business. Rows and facts are kept apart, as the real store keeps them, so that "never
 //! neither and never both" is something that can be broken.
 
-mod lives;
+pub(crate) mod lives;
 mod record;
 
 use crate::ids;
@@ -103,7 +103,7 @@ pub(crate) struct Store {
     pub(crate) settings: Vec<Settings>,
     /// What was written to since the last look.
     pub(crate) touched: Vec<NotificationKey>,
-    pub(crate) sabotage: Option<Sabotage>,
+    sabotage: Option<Sabotage>,
     idempotency: BTreeMap<usize, NotificationKey>,
     manual_retries: BTreeMap<PartnerId, Vec<Timestamp>>,
     served_last: Option<PartnerId>,
@@ -111,6 +111,11 @@ pub(crate) struct Store {
 }
 
 impl Store {
+    /// A store with so many partners.
+    pub(crate) fn new(partners: usize, sabotage: Option<Sabotage>) -> Self {
+        Self { settings: vec![Settings::default(); partners], sabotage, ..Self::default() }
+    }
+
     /// Where a notification stands; `None` if it is pending and settled, or neither.
     pub(crate) fn state(&self, key: NotificationKey) -> Option<State> {
         let notification = self.notifications.get(&key)?;
@@ -157,7 +162,8 @@ impl Store {
             return claimed;
         }
         let due = |row: &Row| row.owner.is_none() && row.turn.due <= claim.until;
-        let mut found: Vec<_> = self.rows.iter().filter(|(_, row)| due(row)).map(|(key, row)| (*key, row.turn)).collect();
+        let mut found: Vec<_> =
+            self.rows.iter().filter(|(_, row)| due(row)).map(|(key, row)| (*key, row.turn)).collect();
         found.sort_by_key(|(key, turn)| (Some(key.partner) <= self.served_last, key.partner, turn.due, key.id));
         let mut taken: BTreeMap<PartnerId, usize> = BTreeMap::new();
         for (key, turn) in found {

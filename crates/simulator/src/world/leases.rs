@@ -59,10 +59,15 @@ impl World {
             && self.sabotage != Some(Sabotage::NoFence)
     }
 
-    /// It is time for a heartbeat.
+    /// It is time for a heartbeat, and for the next one in a while.
+    pub(super) fn beats(&mut self, node: usize, life: LifeId) {
+        if let Some(lease) = self.weather.lease {
+            self.report_after(lease.heartbeat, node, life, Report::Beat);
+            self.beat(node, life);
+        }
+    }
+
     pub(super) fn beat(&mut self, node: usize, life: LifeId) {
-        let Some(lease) = self.weather.lease else { return };
-        self.report_after(lease.heartbeat, node, life, Report::Beat);
         if let Some(process) = self.process(node, life).filter(|process| !process.standing.beating) {
             process.standing.beating = true;
             self.ask(node, life, Wish::Heartbeat);
@@ -74,16 +79,23 @@ impl World {
         let (now, Some(lease)) = (self.now, self.weather.lease) else { return Ok(()) };
         let Some(process) = self.process(node, life) else { return Ok(()) };
         process.standing.beating = false;
-        let Some(beat) = beat else { return Ok(()) };
+        let Some(beat) = beat else {
+            self.note(None, || format!("a heartbeat of {} failed", ids::life_name(life)));
+            return Ok(());
+        };
         if !beat.alive {
             self.note(None, || format!("{} learns that it was ended", ids::life_name(life)));
             self.dies(node);
             return Ok(());
         }
         process.standing.renewed = sent;
-        let silent = process.standing.judge(&beat.others, now, lease);
-        if !silent.is_empty() {
-            self.ask(node, life, Wish::EndSilent(silent));
+        let (dead, verdict_at) = process.standing.judge(&beat.others, now, lease);
+        // Waiting for the next heartbeat could take longer than the time within which rows are to be free.
+        if let Some(at) = verdict_at.filter(|at| at.since(now) < lease.heartbeat) {
+            self.report_after(at.since(now), node, life, Report::BeatOnce);
+        }
+        if !dead.is_empty() {
+            self.ask(node, life, Wish::EndSilent(dead));
         }
         Ok(())
     }
@@ -133,7 +145,12 @@ impl World {
             let since = gone.max(row.owned_since);
             let well = self.nodes.iter().filter(|node| node.runs()).map(|node| node.healthy_since.max(since)).min();
             if well.is_some_and(|well| self.now.since(well) > lease.free_within) {
-                let text = format!("owned by {}, gone since {}", ids::life_name(owner), ids::clock(gone));
+                let text = format!(
+                    "owned by {} since {}, gone since {}",
+                    ids::life_name(owner),
+                    ids::clock(row.owned_since),
+                    ids::clock(gone)
+                );
                 return Err(Breach::of(Rule::Freed, *key, text));
             }
         }
@@ -152,15 +169,21 @@ impl World {
 }
 
 impl Standing {
-    /// Takes in the counters of others and names those that stood still for too long. What was not looked at all along
-    /// is begun anew: it may be this process that was away.
-    fn judge(&mut self, others: &[(LifeId, u64)], now: Timestamp, lease: Lease) -> Vec<(LifeId, u64)> {
+    /// Takes in the counters of others and names those that stood still for too long, and the moment at which the next
+    /// one will have. What was not looked at all along is begun anew: it may be this process that was away.
+    fn judge(
+        &mut self,
+        others: &[(LifeId, u64)],
+        now: Timestamp,
+        lease: Lease,
+    ) -> (Vec<(LifeId, u64)>, Option<Timestamp>) {
         if now.since(self.read) > lease.heartbeat * 2 {
             self.silent.clear();
         }
         self.read = now;
         let before = std::mem::take(&mut self.silent);
         let mut dead = Vec::new();
+        let mut next: Option<Timestamp> = None;
         for (life, counter) in others {
             let since = match before.get(life) {
                 Some((seen, since)) if seen == counter => *since,
@@ -169,8 +192,11 @@ impl Standing {
             self.silent.insert(*life, (*counter, since));
             if now.since(since) >= lease.dead_after {
                 dead.push((*life, *counter));
+            } else {
+                let at = since.plus(lease.dead_after);
+                next = Some(next.map_or(at, |next| next.min(at)));
             }
         }
-        dead
+        (dead, next)
     }
 }

@@ -138,12 +138,15 @@ pub async fn a_life_that_is_over_owns_nothing<E: Engine>(engine: E) {
     let partner = scene.partner().await;
     let never = Accept { fate: Fate::Queue(Some(LifeId::from_bytes([9; 16]))), ..scene.event(partner) };
     assert_eq!(scene.accept(never).await, Accepted::New);
+    scene.owned(partner).await;
+    assert_eq!(scene.store().examine().await.expect("examines").owned, 1);
     scene.store().end_life(scene.life, scene.now).await.expect("ends");
+    assert_eq!(scene.store().examine().await.expect("examines").owned, 0);
     let over = scene.event(partner);
     assert_eq!(scene.accept(over).await, Accepted::New);
     scene.assert_healthy().await;
     scene.next_life().await;
-    assert_eq!(scene.claim_all().await.len(), 2);
+    assert_eq!(scene.claim_all().await.len(), 3);
 }
 
 /// A notification's id that is taken fails its own call, changes nothing, and leaves other calls alone.

@@ -1,4 +1,4 @@
-//! Cases of [`Store::list`].
+//! Cases of [`Store::list`](crate::Store::list).
 
 use super::Engine;
 use super::fixture::{Scene, event, everything};

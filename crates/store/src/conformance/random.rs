@@ -145,7 +145,8 @@ impl World {
                 break;
             }
             let at = scene.random.below(self.held.len());
-            let again = scene.random.once_in(6);
+            // What was recorded once comes in again, also when the notification has long gone on.
+            let again = scene.random.once_in(3);
             let (holder, job) = if again { self.held[at].clone() } else { self.held.swap_remove(at) };
             let life = if scene.random.once_in(12) { self.life(scene) } else { holder };
             let record = random_outcome(scene, &job);
@@ -186,10 +187,12 @@ impl World {
         if self.keys.is_empty() {
             return;
         }
-        for _ in 0..scene.random.below(6) {
-            let partner = self.partner(&mut scene.random);
+        // At times many of one partner, beyond what a minute allows.
+        let partner = self.partner(&mut scene.random);
+        let most = if scene.random.once_in(4) { 16 } else { 3 };
+        for _ in 0..most {
             let failed = self.model.list(&ListQuery { status: Some(Status::Failed), ..everything(partner) }).rows;
-            let any = scene.random.once_in(5);
+            let any = scene.random.once_in(8);
             let failed = scene.random.pick(&failed).filter(|_| !any);
             let key = match failed.map(|summary| NotificationKey { partner, id: summary.id }) {
                 Some(key) => key,
@@ -214,7 +217,7 @@ impl World {
             let change = SettingsChange {
                 url: random
                     .once_in(2)
-                    .then(|| (!random.once_in(3)).then(|| format!("https://{}.example/", random.below(9)))),
+                    .then(|| (!random.once_in(6)).then(|| format!("https://{}.example/", random.below(9)))),
                 ack_rule: random.once_in(3).then(|| random.once_in(2).then_some(AckRule::Any2xx)),
                 retry_delays: random.once_in(3).then(|| Some(vec![Duration::ZERO, Duration::from_secs(60)])),
                 attempt_timeout: random.once_in(3).then_some(Some(Duration::from_secs(7))),
@@ -247,6 +250,9 @@ impl World {
         if scene.random.once_in(2) {
             scene.store().end_life(scene.life, scene.now).await.expect("ends");
             self.model.end_life(scene.life);
+            if scene.random.once_in(2) {
+                return;
+            }
         }
         let life = scene.next_life().await;
         self.model.begin_life(life);
@@ -348,7 +354,7 @@ impl World {
 }
 
 fn random_outcome<E: Engine>(scene: &mut Scene<E>, job: &Job) -> Record {
-    let schedule = ten_seconds(2 + 3 * usize::from(scene.random.once_in(3)));
+    let schedule = ten_seconds([0, 0, 2, 5][scene.random.below(4)]);
     let now = scene.now;
     let mut record = match scene.random.below(10) {
         0..4 => attempted(job.key, job.turn, ok(), &schedule, now),

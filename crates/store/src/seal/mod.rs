@@ -2,7 +2,7 @@
 //!
 //! Three layers. The operator's **master key** ([`MasterKey`], a file that no backup of the store carries) seals one
 //! random **data key** for each partner; from the data key come the partner's cipher and its hash key
-//! ([`PartnerKeys`]). So a copy of the store alone opens nothing, and destroying one data key destroys everything that
+//! (`partner.rs`). So a copy of the store alone opens nothing, and destroying one data key destroys everything that
 //! was ever sealed for that partner, in every copy that is younger than the erasure.
 //!
 //! A sealed value is XChaCha20-Poly1305 under a random 24-byte nonce, written as
@@ -11,7 +11,7 @@
 //! version (1 byte, = 1) | key id (8) | nonce (24) | ciphertext | tag (16)
 //! ```
 //!
-//! with its [`Place`] (table, column, partner, row) as associated data: a value that is moved to another row or another
+//! with its place (table, column, partner, row) as associated data: a value that is moved to another row or another
 //! column does not open. Key ids are derived from the keys, so the wrong key is told from a damaged value.
 //!
 //! What must be *found* without being shown (an idempotency key, a transaction, a user) is kept as a keyed hash, which

@@ -1,7 +1,8 @@
 //! Removing what is older than its retention, in slices.
 //!
 //! The slice is chosen on a reading connection; the writer removes it, each notification only if it is still settled (a
-//! manual retry may have come between). Nothing younger than the oldest pending notification goes.
+//! manual retry may have come between), each idempotency key only if it is still old (it may have been used anew, and its
+//! place taken by the new use). Nothing younger than the oldest pending notification goes.
 
 use super::SqliteStore;
 use super::detail::oldest_pending;
@@ -20,6 +21,8 @@ type Old = ([u8; 16], [u8; 16], i64);
 struct Slice {
     notifications: Vec<Old>,
     idempotency: Vec<i64>,
+    /// The keys were first used before this moment.
+    idempotency_before: Timestamp,
     more: bool,
 }
 
@@ -35,7 +38,8 @@ impl SqliteStore {
 }
 
 fn choose(conn: &Connection, expiry: Expiry) -> Result<Slice, Fault> {
-    let mut slice = Slice { notifications: Vec::new(), idempotency: Vec::new(), more: false };
+    let idempotency_before = expiry.idempotency_before;
+    let mut slice = Slice { notifications: Vec::new(), idempotency: Vec::new(), idempotency_before, more: false };
     let before = match oldest_pending(conn)? {
         Some(oldest) => oldest.min(expiry.notifications_before),
         None => expiry.notifications_before,
@@ -108,10 +112,10 @@ fn remove(session: &mut Session, slice: &Slice) -> Result<Expired, Fault> {
             notifications += 1;
         }
     }
-    let mut key = conn.prepare_cached("DELETE FROM idempotency WHERE used_order = ?1")?;
+    let mut key = conn.prepare_cached("DELETE FROM idempotency WHERE used_order = ?1 AND first_used < ?2")?;
     let mut idempotency_keys = 0;
     for row in &slice.idempotency {
-        idempotency_keys += key.execute([row])?;
+        idempotency_keys += key.execute((row, slice.idempotency_before.as_millis()))?;
     }
     Ok(Expired { notifications, idempotency_keys, more: slice.more })
 }
