@@ -9,20 +9,33 @@ struct Campaign {
     name: &'static str,
     what: &'static str,
     arguments: &'static [&'static str],
+    /// Further arguments that say how much of it.
+    amount: fn(&Args) -> Vec<String>,
+    /// Variables that say how much of it.
     variables: fn(&Args) -> Vec<(&'static str, String)>,
 }
 
-const CAMPAIGNS: [Campaign; 1] = [Campaign {
-    name: "kill",
-    what: "kills the server at random moments; every 202 must still be delivered",
-    arguments: &["test", "--release", "-p", "capa-webhooks", "--test", "suite", "kill", "--", "--nocapture"],
-    variables: |args| vec![("CAPA_KILLS", args.kills.to_string())],
-}];
+const CAMPAIGNS: [Campaign; 2] = [
+    Campaign {
+        name: "simulate",
+        what: "runs the engine in simulated worlds where everything fails; its promises are checked after every step",
+        arguments: &["run", "--release", "-p", "capa-webhooks-simulator", "--", "--seeds"],
+        amount: |args| vec![args.simulate.to_string()],
+        variables: |_| Vec::new(),
+    },
+    Campaign {
+        name: "kill",
+        what: "kills the server at random moments; every 202 must still be delivered",
+        arguments: &["test", "--release", "-p", "capa-webhooks", "--test", "suite", "kill", "--", "--nocapture"],
+        amount: |_| Vec::new(),
+        variables: |args| vec![("CAPA_KILLS", args.kills.to_string())],
+    },
+];
 
 /// Run the long campaigns, all or those that are named.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  cargo xtask prove\n  cargo xtask prove kill --kills 2000\n  cargo xtask prove --list"
+    after_help = "Examples:\n  cargo xtask prove\n  cargo xtask prove kill --kills 2000\n  cargo xtask prove simulate --simulate 100000\n  cargo xtask prove --list"
 )]
 pub(crate) struct Args {
     /// Names of campaigns (default: all).
@@ -30,6 +43,9 @@ pub(crate) struct Args {
     /// How often the server is killed.
     #[arg(long, value_name = "N", default_value_t = 500)]
     kills: u32,
+    /// How many seeds are simulated.
+    #[arg(long, value_name = "N", default_value_t = 20_000)]
+    simulate: u64,
     /// Only list the campaigns.
     #[arg(long)]
     list: bool,
@@ -56,7 +72,7 @@ fn all(stages: &mut Stages, args: &Args) -> Result<()> {
     let chosen = |campaign: &&Campaign| args.campaigns.is_empty() || args.campaigns.iter().any(|n| n == campaign.name);
     for campaign in CAMPAIGNS.iter().filter(chosen) {
         let mut command = cargo(campaign.arguments);
-        stages.command(campaign.name, command.envs((campaign.variables)(args)))?;
+        stages.command(campaign.name, command.args((campaign.amount)(args)).envs((campaign.variables)(args)))?;
     }
     Ok(())
 }

@@ -3,8 +3,8 @@
 
 use capa_webhooks_simulator::{Options, Report, Simulation};
 
-/// So many seeds for each number of nodes.
-const SEEDS: u64 = 1_000;
+/// So many seeds with one node; those with three take three times as long.
+const SEEDS: u64 = 1_500;
 
 fn run(seeds: impl Iterator<Item = u64>, nodes: usize) -> Report {
     let mut total = Report::default();
@@ -28,9 +28,10 @@ fn one_node_on_the_embedded_store_keeps_its_promises() {
 
 #[test]
 fn several_nodes_over_one_store_keep_their_promises() {
-    let total = run(1..=SEEDS, 3);
+    let seeds = SEEDS / 3;
+    let total = run(1..=seeds, 3);
     println!("{total}");
-    assert!(total.deaths > SEEDS && total.pauses > 0 && total.duplicates > 0, "{total}");
+    assert!(total.deaths > seeds && total.pauses > 0 && total.duplicates > 0, "{total}");
     assert!(total.in_doubt > 0 && total.late_outcomes > 0 && total.fenced > 0 && total.taken_up > 0, "{total}");
 }
 

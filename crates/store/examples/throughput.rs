@@ -137,7 +137,7 @@ impl Bench {
                         let records: Vec<_> = before.iter().map(|key| bench.outcome(*key)).collect();
                         let call = instant();
                         let accept = bench.store.accept(batch, bench.now);
-                        let record = bench.store.record(bench.life, records);
+                        let record = bench.store.record(bench.life, &records);
                         let (accepted, recorded) = tokio::join!(accept, record);
                         slowest.push(call.elapsed());
                         assert!(accepted.unwrap().len() == size && recorded.unwrap().len() == before.len());

@@ -55,7 +55,7 @@ pub trait Store: Send + Sync + 'static {
     /// What comes late (see [`Recorded::Late`]): an acknowledgement settles the notification if it is still pending in the
     /// cycle of the attempt, at whichever turn; everything else is at most a fact. Of a notification that was removed,
     /// or whose partner was erased, nothing is kept.
-    async fn record(&self, life: LifeId, batch: Vec<Record>) -> Result<Vec<Recorded>, Error>;
+    async fn record(&self, life: LifeId, batch: &[Record]) -> Result<Vec<Recorded>, Error>;
 
     /// Begins a new cycle of a failed notification (a single manual retry), or says why not.
     async fn retry(&self, retry: SingleRetry) -> Result<Retried, Error>;

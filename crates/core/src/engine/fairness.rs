@@ -31,7 +31,7 @@ const MOST_DEBT: u64 = 30_000_000;
 pub(super) enum Standing {
     /// It has acknowledged, and it is not failing.
     Trusted,
-    /// It has not answered yet.
+    /// It has not acknowledged anything yet.
     New,
     /// Its recent attempts failed.
     Failing,
@@ -75,11 +75,6 @@ pub(super) struct Fairness {
 impl Fairness {
     pub(super) fn new(slots: usize) -> Self {
         Self { slots, held: [0; 3], holders: 0, waiting: Default::default(), level: 0, entered: 0 }
-    }
-
-    /// Whether no lane waits for a slot.
-    pub(super) fn nobody_waits(&self) -> bool {
-        self.waiting.iter().all(BTreeMap::is_empty)
     }
 
     /// Lets a lane wait for a slot. Its account is brought within the bounds.

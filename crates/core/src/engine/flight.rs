@@ -7,10 +7,6 @@ use super::{Action, Engine, Event};
 use crate::id::{NotificationKey, PartnerId};
 use crate::notification::{State, Turn};
 use crate::time::Timestamp;
-use std::time::Duration;
-
-/// An attempt that waits this long for its answer puts a lane that has never answered among the failing ones.
-const LONG: Duration = Duration::from_secs(1);
 
 /// An attempt in flight.
 #[derive(Debug)]
@@ -36,7 +32,7 @@ impl Engine {
     }
 
     /// Takes up what has waited for its moment.
-    pub(super) fn wake_due(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
+    pub(super) fn wake_due(&mut self, now: Timestamp) {
         while let Some(entry) = self.timers.first_entry() {
             if entry.key().0 > now {
                 break;
@@ -49,20 +45,6 @@ impl Engine {
                 break;
             }
             self.place(partner, now);
-        }
-        while let Some((at, key)) = self.watched.front().copied() {
-            if at > now {
-                break;
-            }
-            self.watched.pop_front();
-            if self.in_flight.contains_key(&key)
-                && let Some(lane) = self.lanes.get_mut(&key.partner)
-            {
-                lane.stalled |= lane.standing == Standing::New;
-                if self.place(key.partner, now) == Some(Standing::Failing) {
-                    self.shed(key.partner, now, actions);
-                }
-            }
         }
     }
 
@@ -81,9 +63,6 @@ impl Engine {
             }
             let charged = lane.average;
             lane.account = lane.account.saturating_add(charged);
-            if lane.standing == Standing::New {
-                self.watched.push_back((now.plus(LONG), job.key));
-            }
             self.in_flight.insert(job.key, Flight { job: job.clone(), started: now, charged });
             self.place(partner, now);
             actions.push(Action::Attempt(job));

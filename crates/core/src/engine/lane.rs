@@ -19,8 +19,8 @@ const FIRST_GUESS: u64 = 1_000;
 const HORIZON: u64 = 10_000_000;
 /// What a failing lane holds, and every other at least, in jobs.
 const LEAST_HELD: usize = 64;
-/// What a lane holds that has not answered yet, in jobs.
-const HELD_WHEN_NEW: usize = 256;
+/// What a lane holds that has not acknowledged anything yet, in jobs.
+const HELD_WHEN_NEW: usize = 128;
 
 /// One partner's lane.
 #[derive(Debug)]
@@ -43,8 +43,6 @@ pub(super) struct Lane {
     pub(super) average: u64,
     acknowledged: bool,
     failures: u32,
-    /// Whether an attempt has been waiting for long and no attempt was ever acknowledged.
-    pub(super) stalled: bool,
     last_success: Option<Timestamp>,
     pub(super) memory: Memory,
 }
@@ -86,7 +84,6 @@ impl Lane {
             average: FIRST_GUESS,
             acknowledged: false,
             failures: 0,
-            stalled: false,
             last_success: None,
             memory: Memory::default(),
         }
@@ -151,7 +148,7 @@ impl Lane {
             } else {
                 self.adapt.acknowledged(in_flight);
             }
-            (self.acknowledged, self.stalled, self.failures, self.last_success) = (true, false, 0, Some(now));
+            (self.acknowledged, self.failures, self.last_success) = (true, 0, Some(now));
             return;
         }
         self.failures = self.failures.saturating_add(1);
@@ -164,7 +161,7 @@ impl Lane {
 
     /// How the lane is to be seen now.
     pub(super) const fn stands(&self) -> Standing {
-        if self.failures >= FAILING || self.stalled {
+        if self.failures >= FAILING {
             Standing::Failing
         } else if self.acknowledged {
             Standing::Trusted
@@ -237,5 +234,37 @@ fn is_overload(answer: &Answer) -> bool {
     match answer {
         Answer::Response { status, .. } => matches!(status, 429 | 503),
         Answer::None(failure) => matches!(failure.kind, FailureKind::Timeout | FailureKind::ConnectTimeout),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{NotificationId, NotificationKey, PartnerId};
+    use crate::notification::Turn;
+
+    #[test]
+    fn each_class_has_its_slots_while_both_wait() {
+        let mut lane = Lane::new(32);
+        while lane.adapt.limit() < 32 {
+            lane.adapt.acknowledged(lane.adapt.limit());
+        }
+        let turn = Turn::first(Timestamp::from_millis(0));
+        let key = NotificationKey { partner: PartnerId::from_bytes([1; 16]), id: NotificationId::from_bytes([1; 16]) };
+        let job = |number| Job { key, turn: Turn { number, ..turn }, body: bytes::Bytes::new() };
+        for _ in 0..200 {
+            lane.push(job(1));
+            lane.push(job(2));
+        }
+        while lane.wants_slot() {
+            lane.pop().unwrap();
+        }
+        assert_eq!((lane.first_in_flight, lane.retries_in_flight), (24, 8));
+        for hangs in [1, 2] {
+            for _ in 0..20 {
+                lane.end(&job(3 - hangs));
+                assert_eq!(lane.pop().unwrap().turn.number, 3 - hangs, "the other class hangs and has its share");
+            }
+        }
     }
 }

@@ -176,8 +176,6 @@ pub struct Engine {
     fairness: Fairness,
     /// Lanes that wait for their rate limit.
     resting: BTreeSet<(Timestamp, PartnerId)>,
-    /// Attempts of lanes that have never answered, by when they have waited for long.
-    watched: VecDeque<(Timestamp, NotificationKey)>,
     timers: BTreeMap<(Timestamp, NotificationKey), Job>,
     in_flight: HashMap<NotificationKey, Flight>,
     /// Jobs whose outcome is being recorded, with the state that follows and whether it is kept. By turn, because a
@@ -209,7 +207,6 @@ impl Engine {
             lanes: BTreeMap::new(),
             fairness: Fairness::new(limits.in_flight),
             resting: BTreeSet::new(),
-            watched: VecDeque::new(),
             timers: BTreeMap::new(),
             in_flight: HashMap::new(),
             recording: HashMap::new(),
@@ -249,7 +246,7 @@ impl Engine {
             Input::Tick => {}
             Input::Drain => self.draining = true,
         }
-        self.wake_due(now, actions);
+        self.wake_due(now);
         self.dispatch(now, actions);
         self.claim(now, actions);
     }
@@ -261,9 +258,8 @@ impl Engine {
         }
         let timer = self.timers.keys().next().map(|(due, _)| *due);
         let rested = self.resting.first().map(|(at, _)| *at);
-        let stalled = self.watched.front().map(|(at, _)| *at).filter(|_| !self.fairness.nobody_waits());
         let claim = (!self.claiming).then_some(self.next_claim.max(self.no_claim_before));
-        [timer, rested, stalled, claim].into_iter().flatten().min()
+        [timer, rested, claim].into_iter().flatten().min()
     }
 
     /// Attempts in flight.

@@ -36,7 +36,7 @@ async fn run(context: Context, mut records: mpsc::UnboundedReceiver<Record>, rep
 
 async fn record(context: &Context, batch: &[Record]) -> Vec<Recorded> {
     loop {
-        match context.store.record(context.life, batch.to_vec()).await {
+        match context.store.record(context.life, batch).await {
             Ok(answers) => return answers,
             Err(error) => {
                 tracing::error!(%error, outcomes = batch.len(), "outcomes could not be recorded; trying again");

@@ -193,7 +193,7 @@ impl<E: Engine> Scene<E> {
 
     /// Records one outcome by any life.
     pub async fn record_by(&self, life: LifeId, record: Record) -> Recorded {
-        self.store().record(life, vec![record]).await.expect("records")[0]
+        self.store().record(life, &[record]).await.expect("records")[0]
     }
 
     /// Claims all that is due.

@@ -159,7 +159,7 @@ impl World {
         }
         for (life, batch) in batches {
             let expected: Vec<_> = batch.iter().map(|record| self.model.record(life, record)).collect();
-            assert_eq!(scene.store().record(life, batch).await.expect("records"), expected);
+            assert_eq!(scene.store().record(life, &batch).await.expect("records"), expected);
         }
     }
 

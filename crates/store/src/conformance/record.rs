@@ -101,9 +101,9 @@ pub async fn a_batch_is_answered_in_order<E: Engine>(engine: E) {
     let record = |key| attempted(key, turn, ok(), &Schedule::default(), scene.now);
     let stranger = NotificationKey { partner: PartnerId::v4([7; 16]), ..mine };
     let batch = vec![record(stranger), record(mine), record(unowned), record(mine)];
-    let recorded = scene.store().record(scene.life, batch).await.expect("records");
+    let recorded = scene.store().record(scene.life, &batch).await.expect("records");
     assert_eq!(recorded, [Recorded::Late, Recorded::Applied, Recorded::Late, Recorded::Late]);
-    assert_eq!(scene.store().record(scene.life, Vec::new()).await.expect("records nothing"), []);
+    assert_eq!(scene.store().record(scene.life, &[]).await.expect("records nothing"), []);
 }
 
 /// A late 200 settles what is still pending in its cycle: unowned, owned by another life, or at a later turn.

@@ -26,6 +26,9 @@ impl SqliteStore {
         if let Some(last) = found.jobs.last() {
             *self.served_last.lock().unwrap_or_else(PoisonError::into_inner) = Some(last.key.partner);
         }
+        if found.jobs.is_empty() {
+            return Ok(found);
+        }
         let wanted: Vec<_> = found.jobs.iter().map(|job| (job.key, job.turn)).collect();
         let taken: Option<Vec<bool>> = self
             .write(wanted.len(), move |session| {

@@ -104,7 +104,7 @@ impl Store for SqliteStore {
         self.release_rows(life, keys).await
     }
 
-    async fn record(&self, life: LifeId, batch: Vec<Record>) -> Result<Vec<Recorded>, Error> {
+    async fn record(&self, life: LifeId, batch: &[Record]) -> Result<Vec<Recorded>, Error> {
         self.record_batch(life, batch).await
     }
 

@@ -56,11 +56,11 @@ enum Follows {
 }
 
 impl SqliteStore {
-    pub(super) async fn record_batch(&self, life: LifeId, batch: Vec<Record>) -> Result<Vec<Recorded>, Error> {
+    pub(super) async fn record_batch(&self, life: LifeId, batch: &[Record]) -> Result<Vec<Recorded>, Error> {
         let keys = self.keys_of(batch.iter().map(|record| record.key.partner)).await?;
         let nonces = self.ring.nonces(batch.len());
         let batch: Vec<Outcome> = batch
-            .into_iter()
+            .iter()
             .zip(nonces)
             .map(|(record, nonce)| {
                 let place =

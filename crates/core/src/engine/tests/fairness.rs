@@ -139,3 +139,48 @@ fn a_few_slow_lanes_leave_a_slot_for_a_fast_one() {
     world.run(5 * SECOND);
     assert_eq!(world.p99(|of| of == 0, super::START), Duration::ZERO);
 }
+
+#[test]
+fn a_new_lane_has_few_slots_until_it_answers() {
+    let mut world = World::new(Limits { in_flight: 64, ..Limits::default() });
+    for n in 1..=10 {
+        world.receivers.insert(n, HANGS);
+        for _ in 0..10 {
+            world.publish(n, Duration::ZERO);
+        }
+    }
+    world.run(SECOND);
+    assert_eq!(world.starts.len(), 13, "four of the first, then one of each");
+}
+
+#[test]
+fn what_an_attempt_has_cost_is_settled_at_its_end() {
+    let mut world = World::new(Limits { in_flight: 1, ..Limits::default() });
+    world.receivers.insert(1, Receiver { millis: 1_000, reply: Reply::Status(200) });
+    world.publish(1, Duration::ZERO);
+    world.publish(1, Duration::ZERO);
+    for _ in 0..100 {
+        world.publish(2, Duration::from_millis(1));
+    }
+    world.run(3 * SECOND);
+    let order: Vec<_> = world.starts.iter().map(|start| start.of).collect();
+    assert_eq!(order[0], 1);
+    assert!(order[1..101].iter().all(|of| *of == 2), "a second of slot time is worth 200 answers of 5 ms");
+    assert_eq!(order[101], 1);
+}
+
+#[test]
+fn nobody_saves_up_slot_time() {
+    let mut world = World::new(Limits { in_flight: 1, ..Limits::default() });
+    world.publish(2, Duration::ZERO);
+    for n in 0..2_000 {
+        world.publish(1, Duration::from_millis(n * 5));
+    }
+    world.run(10 * SECOND);
+    world.stored(2, 300, 1);
+    world.stored(1, 300, 1);
+    let before = world.starts.len();
+    world.run(2 * SECOND);
+    let first = world.starts[before..].iter().take(200).filter(|start| start.of == 1).count();
+    assert!((80..=120).contains(&first), "{first} of 200");
+}

@@ -71,13 +71,13 @@ fn a_full_lane_that_does_not_drain_asks_for_nothing_more_than_the_poll() {
 
 #[test]
 fn a_claim_that_brought_too_much_is_not_repeated_at_once() {
-    let mut bench = Bench::new(Limits { bytes: 100_000, lane_in_flight: 1, ..Limits::default() });
-    let large = |n| Job { body: Bytes::from(vec![b' '; 40_000]), ..job(n, n) };
+    let mut bench = Bench::new(Limits { bytes: 1_000_000, lane_in_flight: 1, ..Limits::default() });
+    let large = |n| Job { body: Bytes::from(vec![b' '; 40_000]), ..job(1, n) };
     bench.now = bench.now.plus(SECOND);
     assert!(matches!(bench.step(Input::Tick)[..], [Action::Claim(_)]));
-    let actions = bench.step(Input::Claimed { jobs: (1..=5).map(large).collect(), more: true });
+    let actions = bench.step(Input::Claimed { jobs: (1..=12).map(large).collect(), more: true });
     let released = actions.iter().map(|a| if let Action::Release(keys) = a { keys.len() } else { 0 }).sum::<usize>();
-    assert_eq!(released, 3);
+    assert!((4..=6).contains(&released), "{released}");
     assert!(!actions.iter().any(|action| matches!(action, Action::Claim(_))), "{actions:?}");
     assert_eq!(bench.step(Input::Poked), []);
     assert_eq!(bench.engine.wake_at(), Some(bench.now.plus(SECOND)));
