@@ -20,7 +20,7 @@ const HORIZON: u64 = 10_000_000;
 /// What a failing lane holds, and every other at least, in jobs.
 const LEAST_HELD: usize = 64;
 /// What a lane holds that has not acknowledged anything yet, in jobs.
-const HELD_WHEN_NEW: usize = 128;
+pub(super) const HELD_WHEN_NEW: usize = 128;
 
 /// One partner's lane.
 #[derive(Debug)]
@@ -60,6 +60,8 @@ pub(super) struct Memory {
     pub(super) full: bool,
     /// Whether the store is likely to have due rows of the partner that nobody owns.
     pub(super) spilled: bool,
+    /// Whether it has drained since, and the next claim is to bring as much as the lane takes.
+    pub(super) hungry: bool,
     /// The claim that counted `asked` and `got`.
     pub(super) claim: u64,
     pub(super) asked: usize,

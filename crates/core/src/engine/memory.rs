@@ -11,7 +11,7 @@
 //! brought more than there was room for is followed by none before the next poll.
 
 use super::fairness::Standing;
-use super::lane::{Lane, Memory, is_retry};
+use super::lane::{HELD_WHEN_NEW, Lane, Memory, is_retry};
 use super::words::Job;
 use super::{Action, Engine, Wanted};
 use crate::id::PartnerId;
@@ -143,12 +143,13 @@ impl Engine {
         let room = self.room(None);
         self.claim_room = room;
         let mut rooms = BTreeMap::new();
-        for (partner, lane) in self.lanes.iter().filter(|(_, lane)| lane.memory.jobs > 0) {
+        for (partner, lane) in self.lanes.iter().filter(|(_, lane)| lane.memory.jobs > 0 || lane.memory.hungry) {
             rooms.insert(*partner, self.room(Some(lane)));
         }
         for (partner, asked) in &rooms {
             if let Some(lane) = self.lanes.get_mut(partner) {
                 (lane.memory.claim, lane.memory.asked, lane.memory.got) = (self.claims, *asked, 0);
+                lane.memory.hungry = false;
             }
         }
         // What falls due before the next poll is taken along, and waits here for its moment.
@@ -159,7 +160,7 @@ impl Engine {
     fn room(&self, lane: Option<&Lane>) -> usize {
         let empty = Memory::default();
         let (memory, bound) =
-            lane.map_or((&empty, self.bound_of(usize::MAX, Standing::New)), |lane| (&lane.memory, self.bound(lane)));
+            lane.map_or((&empty, self.bound_of(HELD_WHEN_NEW, Standing::New)), |lane| (&lane.memory, self.bound(lane)));
         let jobs = three_quarters(bound.jobs).saturating_sub(memory.jobs);
         let weight = memory.bytes.checked_div(memory.jobs).unwrap_or(self.weight).max(1);
         let rows = three_quarters(bound.bytes).saturating_sub(memory.bytes) / weight;
@@ -176,7 +177,7 @@ impl Engine {
                 actions.push(Action::Room(partner));
             }
             if memory.spilled {
-                memory.spilled = false;
+                (memory.spilled, memory.hungry) = (false, true);
                 let soon = self.claimed_at.plus(self.limits.poll / 20).max(now);
                 self.next_claim = self.next_claim.min(soon);
             }

@@ -85,6 +85,8 @@ pub(crate) struct Accept {
     pub(crate) key: NotificationKey,
     pub(crate) idempotency: Option<usize>,
     pub(crate) nowhere: Option<NotSent>,
+    /// Whether the life that accepts it holds it in memory.
+    pub(crate) held: bool,
 }
 
 /// What became of it.
@@ -132,7 +134,7 @@ impl Store {
     }
 
     fn accept_one(&mut self, life: LifeId, accept: &Accept, now: Timestamp, sent: Timestamp) -> Accepted {
-        let Accept { key, idempotency, nowhere } = *accept;
+        let Accept { key, idempotency, nowhere, held } = *accept;
         if let Some(given) = idempotency {
             if let Some(earlier) = self.idempotency.get(&given) {
                 return Accepted::Repeat(*earlier);
@@ -147,7 +149,7 @@ impl Store {
                 notification.facts.push(Fact { cycle: 1, number: 1, life: ids::life(0), follows });
             }
             None => {
-                let owner = self.is_alive(life).then_some(life);
+                let owner = (held && self.is_alive(life)).then_some(life);
                 self.rows.insert(key, Row { turn: Turn::first(sent), owner, owned_since: now });
             }
         }

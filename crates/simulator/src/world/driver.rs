@@ -1,19 +1,16 @@
 //! What the server's driver does, step by step: it takes in what happened and carries out what the engine wants.
 //!
-//! Mirrors `server/engine` (driver, attempts, recorder, claims, releases, stopping) and `server/ingest`.
+//! Mirrors `server/engine` (driver, attempts, recorder, claims, releases).
 
 use super::wishes::{Answer, Asked, Wish};
-use super::{Event, Flight, Process, Report, World};
+use super::{Event, Flight, Report, World};
 use crate::ids;
 use crate::judge::{Breach, Checked, Rule};
 use crate::options::Sabotage;
 use crate::receiver::Fate;
-use crate::store::{Accept, Accepted};
-use bytes::Bytes;
 use capa_webhooks_core::engine::words::{Attempt, Claim, Job, Recorded};
 use capa_webhooks_core::engine::{Action, Engine, Input, Wanted};
 use capa_webhooks_core::id::LifeId;
-use capa_webhooks_core::notification::Turn;
 use capa_webhooks_core::outcome::{Verdict, judge};
 use capa_webhooks_core::schedule::Schedule;
 use capa_webhooks_core::settings::AckRule;
@@ -22,10 +19,6 @@ use std::time::Duration;
 
 /// How long the driver waits before it asks the store again.
 const STORE_PAUSE: Duration = Duration::from_millis(250);
-/// How long a stop waits for what is in flight.
-const GRACE: Duration = Duration::from_secs(10);
-/// The most events in one transaction.
-const BATCH: usize = 16;
 
 impl World {
     pub(super) fn handle(&mut self, node: usize, life: LifeId, report: Report) -> Checked {
@@ -132,15 +125,18 @@ impl World {
         }
     }
 
-    /// Everything but attempts, records and claims. Hints are for others.
+    /// Everything but attempts, records and claims.
     fn carry_out_quietly(&mut self, node: usize, life: LifeId, action: Action) {
-        if let Action::Release(keys) = action
-            && let Some(process) = self.process(node, life)
-        {
+        let Some(process) = self.process(node, life) else { return };
+        if let Action::Release(keys) = action {
             process.released += 1;
             let number = process.released;
             process.releases.insert(number, keys);
             self.release(node, life, number);
+        } else if let Action::Full(partner) = action {
+            process.full.insert(partner);
+        } else if let Action::Room(partner) = action {
+            process.full.remove(&partner);
         }
     }
 
@@ -254,81 +250,6 @@ impl World {
         self.ask(node, life, Wish::Release(number, keys));
     }
 
-    /// Events arrive at the API. They wait while a transaction is under way.
-    fn publish(&mut self, node: usize, life: LifeId, events: Vec<usize>) -> Checked {
-        let Some(process) = self.process(node, life) else { return Ok(()) };
-        if process.stopping || !process.begun {
-            return Ok(());
-        }
-        process.waiting.extend(events);
-        self.take_batch(node, life)
-    }
-
-    /// The batcher's next transaction, if none is under way.
-    fn take_batch(&mut self, node: usize, life: LifeId) -> Checked {
-        let now = self.now;
-        let Some(process) = self.nodes[node].process.as_ref() else { return Ok(()) };
-        let fenced = self.is_fenced(process);
-        let Some(process) = self.process(node, life).filter(|process| process.accepting.is_empty()) else {
-            return Ok(());
-        };
-        let many = process.waiting.len().min(BATCH);
-        let taken: Vec<usize> = process.waiting.drain(..many).collect();
-        // A fenced node answers 503, and nothing is stored.
-        if fenced || taken.is_empty() {
-            return Ok(());
-        }
-        let mut batch = Vec::with_capacity(taken.len());
-        for event in &taken {
-            let partner = self.events[*event].partner;
-            self.notifications += 1;
-            batch.push(Accept {
-                key: ids::notification(partner, self.notifications),
-                idempotency: self.events[*event].keyed.then_some(*event),
-                nowhere: self.store.settings[partner].unsendable(),
-            });
-        }
-        if let Some(process) = self.process(node, life) {
-            process.accepting_since = now;
-            process.accepting.clone_from(&batch);
-            process.accepting_events.clone_from(&taken);
-        }
-        for accept in &batch {
-            self.note(Some(accept.key), || format!("published to {}", ids::life_name(life)));
-            if self.sabotages(Sabotage::PromiseBeforeCommit) {
-                self.judge.promises(accept.key, &self.store)?;
-            }
-        }
-        self.ask(node, life, Wish::Accept(batch));
-        Ok(())
-    }
-
-    fn accepted(&mut self, node: usize, life: LifeId, accepted: Option<Vec<Accepted>>) -> Checked {
-        let Some(process) = self.process(node, life) else { return Ok(()) };
-        let asked_at = process.accepting_since;
-        let batch = std::mem::take(&mut process.accepting);
-        let events = std::mem::take(&mut process.accepting_events);
-        process.standing.stirs(batch.iter().map(|accept| accept.key));
-        // Without an answer every caller gets 503.
-        for ((accept, event), accepted) in batch.iter().zip(events).zip(accepted.into_iter().flatten()) {
-            if accepted == Accepted::New && accept.nowhere.is_none() {
-                let job = Job { key: accept.key, turn: Turn::first(asked_at), body: Bytes::from_static(b"{}") };
-                self.feed(node, life, Input::Accepted(job))?;
-                if self.process(node, life).is_none() {
-                    return Ok(());
-                }
-            }
-            let key = if let Accepted::Repeat(earlier) = accepted { earlier } else { accept.key };
-            self.note(Some(key), || "202".to_owned());
-            self.events[event].accepted = true;
-            self.judge.promises(key, &self.store)?;
-            if self.dies_now(node) {
-                return Ok(());
-            }
-        }
-        self.take_batch(node, life)
-    }
-
     fn answered(&mut self, node: usize, life: LifeId, asked: Asked, answer: Option<Answer>) -> Checked {
         match (asked, answer) {
             (Asked::Begin, Some(_)) => self.begun(node, life),
@@ -409,49 +330,6 @@ impl World {
     fn record_if_idle(&mut self, node: usize, life: LifeId) {
         if self.process(node, life).is_some_and(|process| process.recording.is_empty()) {
             self.record(node, life);
-        }
-    }
-
-    fn begun(&mut self, node: usize, life: LifeId) -> Checked {
-        let now = self.now;
-        let Some(process) = self.process(node, life).filter(|process| !process.begun) else { return Ok(()) };
-        process.begun = true;
-        self.nodes[node].healthy_since = now;
-        self.note(None, || format!("{} begins on node {node}", ids::life_name(life)));
-        if let Some(lease) = self.weather.lease {
-            let first = self.random.part_of(lease.heartbeat);
-            self.report_after(first, node, life, Report::Beat);
-            self.report_after(first + lease.compare, node, life, Report::Compare);
-        }
-        self.feed(node, life, Input::Tick)
-    }
-
-    fn stop(&mut self, node: usize, life: LifeId) -> Checked {
-        let Some(process) = self.process(node, life).filter(|process| process.begun && !process.stopping) else {
-            return Ok(());
-        };
-        process.stopping = true;
-        process.waiting.clear();
-        self.note(None, || format!("{} stops", ids::life_name(life)));
-        self.report_after(GRACE, node, life, Report::GraceOver);
-        self.feed(node, life, Input::Drain)?;
-        self.end_if_done(node, life);
-        Ok(())
-    }
-
-    pub(super) fn end_if_done(&mut self, node: usize, life: LifeId) {
-        let done = |process: &mut Process| {
-            process.stopping && process.engine.in_flight() == 0 && process.engine.unrecorded() == 0
-        };
-        if self.process(node, life).is_some_and(done) {
-            self.end(node, life);
-        }
-    }
-
-    fn end(&mut self, node: usize, life: LifeId) {
-        if let Some(process) = self.process(node, life).filter(|process| !process.ending) {
-            process.ending = true;
-            self.ask(node, life, Wish::End);
         }
     }
 

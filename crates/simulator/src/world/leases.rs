@@ -44,7 +44,9 @@ impl Standing {
     }
 
     pub(super) fn stirs(&mut self, keys: impl IntoIterator<Item = NotificationKey>) {
-        self.stirred.extend(keys);
+        if self.comparing {
+            self.stirred.extend(keys);
+        }
     }
 
     pub(super) const fn claims(&mut self) {
@@ -103,7 +105,9 @@ impl World {
     /// It is time to compare what is owned with what is held.
     pub(super) fn compare(&mut self, node: usize, life: LifeId) {
         let Some(lease) = self.weather.lease else { return };
-        self.report_after(lease.compare, node, life, Report::Compare);
+        // Never in step with the claims, which would hide what was forgotten for ever.
+        let again = lease.compare + self.random.part_of(lease.heartbeat);
+        self.report_after(again, node, life, Report::Compare);
         if self.sabotage == Some(Sabotage::NoComparison) {
             return;
         }

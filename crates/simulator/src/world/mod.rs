@@ -6,13 +6,17 @@
 //!
 //! | file | what it knows |
 //! |---|---|
-//! | `driver` | what the server's driver does: ingest, attempts, recorder, claims, releases, stopping |
+//! | `driver` | what the server's driver does: attempts, recorder, claims, releases |
+//! | `ingest` | taking events in, and the 202 |
+//! | `process` | beginning a life, standing still, stopping, dying |
 //! | `wishes` | the way to the store and back, and what goes wrong there |
 //! | `leases` | heartbeats, fencing, the sweep, taking up what was forgotten |
 //! | `storm` | what befalls the world: crashes, pauses, outages, changes of settings and moods, publishers |
 
 mod driver;
+mod ingest;
 mod leases;
+mod process;
 mod storm;
 mod wishes;
 
@@ -125,6 +129,8 @@ struct Process {
     releases: BTreeMap<usize, Vec<NotificationKey>>,
     released: usize,
     claims: usize,
+    /// Partners whose lanes are full: their events are accepted without an owner.
+    full: BTreeSet<PartnerId>,
     /// Attempts that have not reported, in all and by lane.
     flights: BTreeSet<usize>,
     lanes: BTreeMap<PartnerId, usize>,
@@ -242,7 +248,8 @@ impl World {
             random,
             weather,
         };
-        world.note(None, || format!("seed {seed}"));
+        let character = format!("seed {seed}: {:?}", world.weather);
+        world.note(None, || character);
         world.brew();
         world
     }

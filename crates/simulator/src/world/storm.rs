@@ -1,18 +1,13 @@
 //! What befalls the world, drawn from the seed when it begins; and the calm after it, in which everything must settle.
 
-use super::leases::Standing;
-use super::wishes::Wish;
-use super::{Event, Process, Published, Report, World};
+use super::{Event, Published, Report, World};
 use crate::ids::{self, START};
 use crate::judge::{Breach, Checked, Rule};
-use crate::options::Sabotage;
 use crate::receiver::{DEADLINE, Mood};
 use crate::store::Settings;
-use capa_webhooks_core::engine::{Engine, Limits};
 use capa_webhooks_core::notification::Status;
 use capa_webhooks_core::schedule::Schedule;
 use capa_webhooks_core::time::Timestamp;
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// How often a publisher tries to get an event with an idempotency key accepted.
@@ -150,101 +145,6 @@ impl World {
         Ok(())
     }
 
-    fn start(&mut self, node: usize) {
-        if self.nodes[node].process.is_some() {
-            return;
-        }
-        self.lives += 1;
-        let life = ids::life(self.lives);
-        let limits = if self.sabotage == Some(Sabotage::LimitsIgnored) {
-            Limits { lane_in_flight: self.limits.lane_in_flight + 1, in_flight: 512, ..self.limits }
-        } else {
-            self.limits
-        };
-        self.nodes[node].process = Some(Process {
-            life,
-            engine: Engine::new(limits),
-            begun: false,
-            paused: None,
-            kept: Vec::new(),
-            kept_wishes: Vec::new(),
-            stopping: false,
-            ending: false,
-            tick_at: None,
-            waiting: Vec::new(),
-            accepting: Vec::new(),
-            accepting_since: self.now,
-            accepting_events: Vec::new(),
-            outcomes: Vec::new(),
-            recording: Vec::new(),
-            unrecorded: 0,
-            releases: BTreeMap::new(),
-            released: 0,
-            claims: 0,
-            flights: BTreeSet::new(),
-            lanes: BTreeMap::new(),
-            standing: Standing::new(self.now),
-        });
-        self.report.lives += 1;
-        self.ask(node, life, Wish::Begin);
-    }
-
-    /// The process is gone with all its memory. What it had sent may still arrive.
-    pub(super) fn dies(&mut self, node: usize) {
-        let Some(process) = self.nodes[node].process.take() else { return };
-        let life = process.life;
-        self.note(None, || format!("{} on node {node} is gone", ids::life_name(life)));
-        self.report.deaths += 1;
-        self.died_at.insert(life, self.now);
-        for flight in process.flights {
-            self.flights[flight].cut = self.random.chance(0.5);
-        }
-        let soon = self.random.chance(0.7);
-        let away = if soon { self.random.millis(50, 3_000) } else { self.random.millis(0, 60_000) };
-        self.after(away, Event::World(Happening::Start(node)));
-    }
-
-    /// Whether the process dies at this very step.
-    pub(super) fn dies_now(&mut self, node: usize) -> bool {
-        let dies = self.stormy && self.random.chance(self.weather.crash_at_step);
-        if dies {
-            self.dies(node);
-        }
-        dies
-    }
-
-    fn pause(&mut self, node: usize, pause: Duration) {
-        let now = self.now;
-        let Some(process) = self.nodes[node].process.as_mut().filter(|process| process.paused.is_none()) else {
-            return;
-        };
-        process.paused = Some(now);
-        let life = process.life;
-        self.report.pauses += 1;
-        self.note(None, || format!("{} stands still for {pause:?}", ids::life_name(life)));
-        self.after(pause, Event::World(Happening::Resume(node)));
-    }
-
-    fn resume(&mut self, node: usize) {
-        let now = self.now;
-        let Some(process) = self.nodes[node].process.as_mut().filter(|process| process.paused.is_some()) else {
-            return;
-        };
-        process.paused = None;
-        let life = process.life;
-        let kept = std::mem::take(&mut process.kept);
-        let wishes = std::mem::take(&mut process.kept_wishes);
-        let healthy = &mut self.nodes[node].healthy_since;
-        *healthy = now.max(*healthy);
-        self.note(None, || format!("{} goes on", ids::life_name(life)));
-        for report in kept {
-            self.at(now, Event::Node(node, life, report));
-        }
-        for wished in wishes {
-            self.at(now, Event::Store(Box::new(wished)));
-        }
-    }
-
     fn publish_somewhere(&mut self, events: Vec<usize>) -> Checked {
         for event in &events {
             self.events[*event].tries += 1;
@@ -327,6 +227,11 @@ impl World {
         if self.now < until {
             self.after(LOOK, Event::World(Happening::Look(until)));
             return Ok(());
+        }
+        for (key, row) in &self.store.rows {
+            let holds = |node: &super::Node| node.process.as_ref().is_some_and(|p| p.engine.keys().any(|k| k == *key));
+            let held = self.nodes.iter().position(holds);
+            self.trace.note(self.now, None, || format!("pending: {}: {row:?}, held by {held:?}", ids::name(*key)));
         }
         self.judge.concludes(&self.store)?;
         let held: Vec<_> =

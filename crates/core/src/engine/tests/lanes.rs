@@ -1,8 +1,11 @@
 //! What holds within one lane: its limit, its rate, its two classes, its return from an outage.
 
 use super::world::{GOOD, HANGS, REFUSES, Receiver, Reply, World, partner};
+use super::{Bench, attempted, attempts, job};
 use crate::engine::words::LaneLimits;
 use crate::engine::{Input, Limits};
+use crate::notification::NotSent;
+use crate::outcome::Verdict;
 use crate::schedule::Schedule;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -183,4 +186,17 @@ fn a_failing_lane_is_tried_one_by_one() {
     world.run(40 * SECOND);
     let after = super::START.plus(16 * SECOND);
     assert!(world.starts.iter().filter(|start| start.at > after).all(|start| start.in_flight == 1));
+}
+
+#[test]
+fn what_was_not_sent_does_not_count_against_the_rate() {
+    let mut bench = Bench::new(Limits::default());
+    bench.step(Input::Accepted(job(1, 1)));
+    let limits = LaneLimits { max_in_flight: Some(1), rate: NonZeroU32::new(1) };
+    bench.step(Input::LaneLimits { partner: job(1, 1).key.partner, limits });
+    bench.step(Input::Accepted(job(1, 2)));
+    bench.step(Input::Accepted(job(1, 3)));
+    let unsendable = |n| Input::Unsendable { key: job(1, n).key, reason: NotSent::NoUrl };
+    assert_eq!(attempts(&bench.step(attempted(job(1, 1).key, Verdict::Acknowledged))), [job(1, 2).key]);
+    assert_eq!(attempts(&bench.step(unsendable(2))), [job(1, 3).key]);
 }

@@ -2,10 +2,11 @@
 
 use super::world::{GOOD, HANGS, Receiver, Reply, World, partner};
 use super::{Bench, job};
-use crate::engine::words::Job;
+use crate::engine::words::{Job, LaneLimits};
 use crate::engine::{Action, Input, Limits};
 use crate::outcome::Verdict;
 use bytes::Bytes;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -173,4 +174,40 @@ fn lanes_without_work_are_forgotten_in_the_end() {
     world.run(20 * SECOND);
     assert_eq!(world.acknowledged, 17_000);
     assert_eq!(world.engine.lanes.len(), 16_384);
+}
+
+#[test]
+fn a_lane_that_turns_failing_gives_up_what_it_will_not_send_soon() {
+    let mut world = World::new(Limits::default());
+    world.publish(1, Duration::ZERO);
+    world.run(SECOND);
+    world.receivers.insert(1, HANGS);
+    for _ in 0..500 {
+        world.publish(1, Duration::ZERO);
+    }
+    world.run(14 * SECOND);
+    assert_eq!((world.engine.held(), world.released), (500, 0), "it has been a good one so far");
+    world.run(4 * SECOND);
+    assert!(world.engine.held() <= 64, "{}", world.engine.held());
+}
+
+#[test]
+fn a_slow_lane_holds_what_it_can_send_in_ten_seconds() {
+    for rate in [None, NonZeroU32::new(10)] {
+        let mut world = World::new(Limits::default());
+        world.publish(1, Duration::ZERO);
+        world.run(SECOND);
+        let millis = if rate.is_none() { 2_000 } else { 5 };
+        world.receivers.insert(1, Receiver { millis, reply: Reply::Status(200) });
+        let limits = LaneLimits { max_in_flight: Some(20), rate };
+        world.step(Input::LaneLimits { partner: partner(1), limits });
+        world.run(2 * SECOND);
+        for _ in 0..50 {
+            world.publish(1, Duration::ZERO);
+        }
+        world.run(20 * SECOND);
+        world.stored(1, 5_000, 1);
+        world.run(20 * SECOND);
+        assert!((40..=101).contains(&world.engine.held()), "{} with {rate:?}", world.engine.held());
+    }
 }
