@@ -113,8 +113,7 @@ impl Service {
         let engine = inbox.start(context, limits, wake.clone());
         let (ingest, batcher) = batcher.start();
         let retention = Retention { notifications: config.retention, idempotency: config.idempotency_retention };
-        let housekeeping =
-            tokio::spawn(housekeeping::run(store.clone(), clock.clone(), metrics.clone(), retention));
+        let housekeeping = tokio::spawn(housekeeping::run(store.clone(), clock.clone(), metrics.clone(), retention));
 
         let app = App::new(Parts {
             store: store.clone(),
@@ -132,13 +131,10 @@ impl Service {
         });
         let (stop, stopping) = watch::channel(false);
         let grace = config.shutdown_grace;
-        let serve = |listener: Listener, router| {
-            tokio::spawn(listener.serve(router, stopping.clone(), clock.clone(), grace))
-        };
-        let listeners = vec![
-            serve(listener, api::router(app.clone())),
-            serve(metrics_listener, api::metrics_router(app.clone())),
-        ];
+        let serve =
+            |listener: Listener, router| tokio::spawn(listener.serve(router, stopping.clone(), clock.clone(), grace));
+        let listeners =
+            vec![serve(listener, api::router(app.clone())), serve(metrics_listener, api::metrics_router(app.clone()))];
         tracing::info!(%address, %metrics_address, %life, "serving");
         Ok(Self {
             address,
@@ -231,13 +227,16 @@ async fn ensure_platform_key(config: &Config, store: &dyn Store, clock: &Clock) 
     let keys = store.platform_keys().await.map_err(|error| error.to_string())?;
     let (key, name) = match &config.platform_key {
         Some(hidden) => {
-            let key = FreshKey::parse(&hidden.0)
-                .ok_or("CAPA_WEBHOOKS_PLATFORM_KEY must have the form <uuid>:<uuid>; `capa-webhooks keys new` makes one")?;
+            let key = FreshKey::parse(&hidden.0).ok_or(
+                "CAPA_WEBHOOKS_PLATFORM_KEY must have the form <uuid>:<uuid>; `capa-webhooks keys new` makes one",
+            )?;
             if let Some(entry) = keys.iter().find(|entry| entry.key.id == key.id) {
                 if entry.key.secret_hash != key.hash() {
-                    return Err("CAPA_WEBHOOKS_PLATFORM_KEY has the id of a key that exists, with another secret; give \
+                    return Err(
+                        "CAPA_WEBHOOKS_PLATFORM_KEY has the id of a key that exists, with another secret; give \
                                 a key of its own"
-                        .to_owned());
+                            .to_owned(),
+                    );
                 }
                 if entry.revoked_at.is_some() {
                     tracing::warn!(id = %key.id, "the configured platform key was revoked, and stays so");
@@ -253,7 +252,9 @@ async fn ensure_platform_key(config: &Config, store: &dyn Store, clock: &Clock) 
             let key = match std::fs::read_to_string(file) {
                 Ok(text) => FreshKey::parse(text.trim())
                     .filter(|key| !keys.iter().any(|entry| entry.key.id == key.id))
-                    .ok_or_else(|| format!("the admin key file {shown} holds no key, or a revoked one; move it away"))?,
+                    .ok_or_else(|| {
+                        format!("the admin key file {shown} holds no key, or a revoked one; move it away")
+                    })?,
                 Err(_) => {
                     let key = FreshKey::make();
                     keyfile::write_secret(file, &key.expose())
@@ -272,7 +273,9 @@ async fn ensure_platform_key(config: &Config, store: &dyn Store, clock: &Clock) 
     let stored = PlatformKey { id: key.id, secret_hash: key.hash(), scopes: Scopes::ALL, name: name.to_owned() };
     match store.add_platform_key(stored, clock.now()).await {
         Ok(KeyAdded::New) => Ok(()),
-        Ok(KeyAdded::IdTaken | KeyAdded::UnknownPartner) => Err("the platform key's id is taken; give another".to_owned()),
+        Ok(KeyAdded::IdTaken | KeyAdded::UnknownPartner) => {
+            Err("the platform key's id is taken; give another".to_owned())
+        }
         Err(error) => Err(error.to_string()),
     }
 }

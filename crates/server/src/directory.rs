@@ -16,7 +16,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-
 /// The operator's defaults for what partners may choose.
 #[derive(Debug, Clone)]
 pub struct Defaults {

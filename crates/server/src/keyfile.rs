@@ -83,7 +83,8 @@ pub fn make_master_key(path: &Path) -> std::io::Result<MasterKey> {
 /// What is wrong with the file, and how to mend it.
 pub fn read_master_key(path: &Path) -> Result<MasterKey, String> {
     let name = path.display();
-    let text = std::fs::read_to_string(path).map_err(|error| format!("the master key file {name} cannot be read: {error}"))?;
+    let text =
+        std::fs::read_to_string(path).map_err(|error| format!("the master key file {name} cannot be read: {error}"))?;
     let key = MasterKey::from_hex(text.trim()).ok_or_else(|| {
         format!("the master key file {name} must hold 64 lower-case hex digits; restore it from your copy")
     })?;

@@ -3,7 +3,7 @@
 use capa_webhooks_simulator::{Options, Rule, Sabotage, Simulation, Violation};
 
 /// Within so many seeds every sabotage is found.
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 500;
 
 /// The promises that this sabotage breaks.
 fn breaks(sabotage: Sabotage) -> &'static [Rule] {

@@ -55,9 +55,12 @@ impl Engine {
             let Some(lane) = self.lanes.get_mut(&partner) else { break };
             let Place::Waiting(turn) = lane.place else { break };
             lane.place = Place::Out;
+            // A lane waits only while it has a job ready; one that has none must not take a slot with it.
+            let Some(job) = lane.pop() else {
+                self.fairness.leave(turn);
+                continue;
+            };
             self.fairness.start(turn);
-            // A lane waits only while it has a job ready.
-            let Some(job) = lane.pop() else { break };
             if let Some(bucket) = &mut lane.bucket {
                 bucket.take();
             }
@@ -166,7 +169,7 @@ impl Engine {
 
     /// Puts a lane where it belongs in the order of turns, after anything about it has changed. Gives its standing, if
     /// that has changed.
-    fn place(&mut self, partner: PartnerId, now: Timestamp) -> Option<Standing> {
+    pub(super) fn place(&mut self, partner: PartnerId, now: Timestamp) -> Option<Standing> {
         let lane = self.lanes.get_mut(&partner)?;
         let (stands, in_flight) = (lane.stands(), lane.in_flight());
         let changed = (stands != lane.standing).then_some(stands);

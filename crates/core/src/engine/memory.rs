@@ -98,6 +98,8 @@ impl Engine {
             self.forget(&job, is_retry(&job), now, actions);
             release(&job, actions);
         }
+        // What was given up may have been all that the lane waited with.
+        self.place(partner, now);
     }
 
     /// The claim has come back.

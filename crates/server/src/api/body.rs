@@ -41,7 +41,8 @@ pub(super) async fn object(app: &App, request: Request, known: &[&str]) -> Resul
     let bytes = json(app, &parts.headers, body, SMALL).await?;
     // The canonical parser is the one that finds duplicate keys and everything else that JSON readers disagree on.
     capa_webhooks_core::event::canonical::canonicalise(&bytes).map_err(|problem| ApiError::invalid(vec![problem]))?;
-    let object: Object = serde_json::from_slice(&bytes).map_err(|error| ApiError::invalid_field("", error.to_string()))?;
+    let object: Object =
+        serde_json::from_slice(&bytes).map_err(|error| ApiError::invalid_field("", error.to_string()))?;
     let unknown: Vec<Problem> = object
         .keys()
         .filter(|key| !known.contains(&key.as_str()))

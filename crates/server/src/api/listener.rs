@@ -41,10 +41,19 @@ impl Listener {
     }
 
     /// Serves `router` until `stop` turns true; then lets requests that have begun finish for `grace`.
-    pub async fn serve(self, router: Router, mut stop: watch::Receiver<bool>, clock: crate::clock::Clock, grace: Duration) {
+    pub async fn serve(
+        self,
+        router: Router,
+        mut stop: watch::Receiver<bool>,
+        clock: crate::clock::Clock,
+        grace: Duration,
+    ) {
         let connections = GracefulShutdown::new();
         let mut http = hyper::server::conn::http1::Builder::new();
-        http.timer(TokioTimer::new()).header_read_timeout(HEAD_PATIENCE).max_headers(MOST_HEADERS).max_buf_size(HEAD_BYTES);
+        http.timer(TokioTimer::new())
+            .header_read_timeout(HEAD_PATIENCE)
+            .max_headers(MOST_HEADERS)
+            .max_buf_size(HEAD_BYTES);
         http.pipeline_flush(true);
         loop {
             let accepted = tokio::select! {

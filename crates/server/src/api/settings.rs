@@ -46,14 +46,19 @@ pub(super) fn read(app: &App, object: &Object) -> Result<SettingsChange, ApiErro
     });
     change.retry_delays = field(object, "retryDelays", &mut problems, delays);
     change.attempt_timeout = field(object, "attemptTimeout", &mut problems, |value, name| {
-        duration(value, name, Duration::from_secs(1), Duration::from_secs(30), "1s to 30s").map_err(|problem| vec![problem])
+        duration(value, name, Duration::from_secs(1), Duration::from_secs(30), "1s to 30s")
+            .map_err(|problem| vec![problem])
     });
     change.events = field(object, "events", &mut problems, |value, name| events(app, value, name));
     if problems.is_empty() { Ok(change) } else { Err(ApiError::invalid(problems)) }
 }
 
 /// Carries out a change, and makes it effective before it is confirmed.
-pub(super) async fn change(app: &App, partner: PartnerId, change: SettingsChange) -> Result<Option<Settings>, ApiError> {
+pub(super) async fn change(
+    app: &App,
+    partner: PartnerId,
+    change: SettingsChange,
+) -> Result<Option<Settings>, ApiError> {
     let settings = app.store.change_settings(partner, change, app.clock.now()).await?;
     app.directory.forget(partner);
     Ok(settings)

@@ -23,7 +23,8 @@ Examples:
 create, list and revoke work on a running service too: they find it at the configured address.";
 
 /// The settings that say where the store or the service is.
-pub(super) const WHERE: &[&str] = &["store", "master_key_file", "admin_key_file", "listen", "allow_http", "allow_addresses", "allow_ports"];
+pub(super) const WHERE: &[&str] =
+    &["store", "master_key_file", "admin_key_file", "listen", "allow_http", "allow_addresses", "allow_ports"];
 
 pub(super) fn command() -> Command {
     let create = Command::new("create")
@@ -37,7 +38,9 @@ pub(super) fn command() -> Command {
                 .value_parser(["publish", "admin", "read"])
                 .help("What it may do; can be given several times"),
         );
-    let revoke = Command::new("revoke").about("Revoke a platform key").arg(Arg::new("id").required(true).help("The key's id: the part before the colon"));
+    let revoke = Command::new("revoke")
+        .about("Revoke a platform key")
+        .arg(Arg::new("id").required(true).help("The key's id: the part before the colon"));
     let master = Command::new("master")
         .about("Make a master key file (mode 0600)")
         .arg(Arg::new("out").long("out").value_name("FILE").required(true).help("The file; never one that exists"));
@@ -66,9 +69,16 @@ pub(super) fn run(given: &ArgMatches) -> Result<ExitCode, String> {
         Some(("list", given)) => {
             let listed = Admin::open(&load_config(given)?)?.call(Method::GET, "/platform-keys", None)?;
             for row in listed["data"].as_array().into_iter().flatten() {
-                let scopes: Vec<&str> = row["scopes"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+                let scopes: Vec<&str> =
+                    row["scopes"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
                 let revoked = row["revokedAt"].as_str().map_or_else(String::new, |at| format!("  revoked {at}"));
-                println!("{}  {:<20}  {}  {}{revoked}", text(row, "id"), scopes.join(","), text(row, "createdAt"), text(row, "name"));
+                println!(
+                    "{}  {:<20}  {}  {}{revoked}",
+                    text(row, "id"),
+                    scopes.join(","),
+                    text(row, "createdAt"),
+                    text(row, "name")
+                );
             }
         }
         Some(("revoke", given)) => {
@@ -79,7 +89,8 @@ pub(super) fn run(given: &ArgMatches) -> Result<ExitCode, String> {
         Some(("new", _)) => println!("{}", FreshKey::make().expose()),
         Some(("master", given)) => {
             let file = given.get_one::<String>("out").map_or("", String::as_str);
-            let key = keyfile::make_master_key(Path::new(file)).map_err(|error| format!("{file} cannot be made: {error}"))?;
+            let key =
+                keyfile::make_master_key(Path::new(file)).map_err(|error| format!("{file} cannot be made: {error}"))?;
             println!("made master key {} in {file}; keep a copy in a safe place", key.id());
         }
         _ => return Err("no command was given".to_owned()),

@@ -39,7 +39,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 pub fn command() -> Command {
     Command::new("capa-webhooks")
         .version(env!("CARGO_PKG_VERSION"))
-        .about("Accepts events, makes them durable, and delivers each to its partner's URL: signed, retried, never lost.")
+        .about(
+            "Accepts events, makes them durable, and delivers each to its partner's URL: signed, retried, never lost.",
+        )
         .after_help("New here? Run `capa-webhooks dev`: a server, a receiver and a few events, all in one terminal.")
         .subcommand_required(true)
         .arg_required_else_help(true)
@@ -49,7 +51,10 @@ pub fn command() -> Command {
 /// Adds `--config` and a flag for every setting of the table that `wanted` names (all of them if it names none).
 fn with_settings(mut command: Command, wanted: &[&str]) -> Command {
     command = command.arg(
-        Arg::new("config").long("config").value_name("FILE").help("A configuration file in TOML [env: CAPA_WEBHOOKS_CONFIG]"),
+        Arg::new("config")
+            .long("config")
+            .value_name("FILE")
+            .help("A configuration file in TOML [env: CAPA_WEBHOOKS_CONFIG]"),
     );
     for setting in SETTINGS.iter().filter(|setting| wanted.is_empty() || wanted.contains(&setting.key)) {
         if !setting.secret {
@@ -63,8 +68,9 @@ fn with_settings(mut command: Command, wanted: &[&str]) -> Command {
 
 /// Reads the configuration from where a command was told.
 fn load_config(given: &ArgMatches) -> Result<Config, String> {
-    let environment: std::collections::BTreeMap<String, String> =
-        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect();
+    let environment: std::collections::BTreeMap<String, String> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
     let flags = SETTINGS
         .iter()
         .filter_map(|setting| {

@@ -29,7 +29,11 @@ pub(super) fn command() -> Command {
         .arg(Arg::new("name").long("name").required(true).help("Its name"))
         .arg(Arg::new("url").long("url").help("Where its notifications go; it can set that itself"))
         .arg(Arg::new("id").long("id").help("The id it already has elsewhere"))
-        .arg(Arg::new("api-key").long("api-key").help("The API key it already has; better through the API than here, where others may see it"))
+        .arg(
+            Arg::new("api-key")
+                .long("api-key")
+                .help("The API key it already has; better through the API than here, where others may see it"),
+        )
         .arg(Arg::new("webhook-secret").long("webhook-secret").help("The webhook secret it already has; likewise"));
     let list = Command::new("list").about("List partners");
     let show = Command::new("show").about("Show a partner").arg(id());
@@ -67,7 +71,9 @@ pub(super) fn run(given: &ArgMatches) -> Result<ExitCode, String> {
     match name {
         "create" => {
             let mut body = json!({"name": argument("name")});
-            for (flag, field) in [("id", "id"), ("url", "url"), ("api-key", "apiKey"), ("webhook-secret", "webhookSecret")] {
+            for (flag, field) in
+                [("id", "id"), ("url", "url"), ("api-key", "apiKey"), ("webhook-secret", "webhookSecret")]
+            {
                 if !argument(flag).is_empty() {
                     body[field] = argument(flag).into();
                 }

@@ -135,7 +135,8 @@ impl Config {
             Err(problem) => problems.push(problem),
         }
         if let Err(wrong) = config.catalogue.extend(file.additions) {
-            problems.extend(wrong.into_iter().map(|Problem { field, problem }| format!("{field} in {name}: {problem}")));
+            problems
+                .extend(wrong.into_iter().map(|Problem { field, problem }| format!("{field} in {name}: {problem}")));
         }
         config.unknown_variables = sources
             .environment
@@ -172,7 +173,8 @@ fn read_file(path: &Path, problems: &mut Vec<String>) -> ConfigFile {
     let mut table: toml::Table = match text.parse() {
         Ok(table) => table,
         Err(error) => {
-            problems.push(format!("{name} is not valid TOML: {}", error.to_string().trim_end().replace('\n', "\n    ")));
+            problems
+                .push(format!("{name} is not valid TOML: {}", error.to_string().trim_end().replace('\n', "\n    ")));
             return ConfigFile::default();
         }
     };
@@ -196,7 +198,8 @@ fn read_file(path: &Path, problems: &mut Vec<String>) -> ConfigFile {
         }
         match as_text(&value) {
             Some(text) => _ = values.insert(key, text),
-            None => problems.push(format!("{key} in {name} must be a string, a number, true or false, or a list of strings")),
+            None => problems
+                .push(format!("{key} in {name} must be a string, a number, true or false, or a list of strings")),
         }
     }
     ConfigFile { values, additions }

@@ -353,7 +353,8 @@ fn retry_count(text: &str) -> Result<u32, String> {
 fn duration_within(text: &str, least: &str, most: &str) -> Result<Duration, String> {
     let value = parse_duration(text)?;
     // The bounds are literals of the table above; one that cannot be read bounds nothing.
-    let within = parse_duration(least).is_ok_and(|least| value >= least) && parse_duration(most).is_ok_and(|most| value <= most);
+    let within =
+        parse_duration(least).is_ok_and(|least| value >= least) && parse_duration(most).is_ok_and(|most| value <= most);
     if within { Ok(value) } else { Err(format!("must be from {least} to {most}")) }
 }
 

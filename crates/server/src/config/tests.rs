@@ -47,7 +47,12 @@ fn every_problem_is_told_with_its_source() {
     )
     .unwrap_err();
     let text = error.to_string();
-    for part in ["CAPA_WEBHOOKS_LISTEN must be", "ALLOW_HTTP must be true", "--attempt-timeout must be from 1s", "--retry-count"] {
+    for part in [
+        "CAPA_WEBHOOKS_LISTEN must be",
+        "ALLOW_HTTP must be true",
+        "--attempt-timeout must be from 1s",
+        "--retry-count",
+    ] {
         assert!(text.contains(part), "{part} in {text}");
     }
 }
@@ -104,7 +109,11 @@ fn secrets_are_not_shown() {
 fn defaults_in_the_table_are_the_defaults_in_force() {
     for setting in SETTINGS {
         let value = setting.default.split(" (").next().unwrap();
-        if value == "none" || setting.key.starts_with("retry_") || setting.key == "log_format" || setting.key == "allow_ports" {
+        if value == "none"
+            || setting.key.starts_with("retry_")
+            || setting.key == "log_format"
+            || setting.key == "allow_ports"
+        {
             continue;
         }
         let given = format!("{:?}", load(&[], &[(setting.key, value)]).unwrap());

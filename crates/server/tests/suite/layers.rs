@@ -10,7 +10,16 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "boot",
         &[
-            "api", "clock", "config", "directory", "engine", "housekeeping", "ingest", "keyfile", "outgoing", "telemetry",
+            "api",
+            "clock",
+            "config",
+            "directory",
+            "engine",
+            "housekeeping",
+            "ingest",
+            "keyfile",
+            "outgoing",
+            "telemetry",
             "wake",
         ],
     ),
@@ -45,7 +54,9 @@ fn used(text: &str) -> BTreeSet<String> {
     code.split("crate::")
         .skip(1)
         .flat_map(|rest| match rest.strip_prefix('{') {
-            Some(group) => group.split('}').next().unwrap_or_default().split(',').map(str::trim).map(first_word).collect(),
+            Some(group) => {
+                group.split('}').next().unwrap_or_default().split(',').map(str::trim).map(first_word).collect()
+            }
             None => vec![first_word(rest)],
         })
         .filter(|word| !word.is_empty())
@@ -66,7 +77,8 @@ fn modules_use_only_whom_they_may() {
     let mut seen = BTreeSet::new();
     for file in files {
         let inside = file.strip_prefix(&root).unwrap();
-        let module = inside.components().next().unwrap().as_os_str().to_str().unwrap().trim_end_matches(".rs").to_owned();
+        let module =
+            inside.components().next().unwrap().as_os_str().to_str().unwrap().trim_end_matches(".rs").to_owned();
         if matches!(module.as_str(), "lib" | "main") {
             continue;
         }

@@ -129,7 +129,9 @@ fn read_query(app: &App, partner: PartnerId, query: Option<&str>) -> Result<List
         since,
         until,
         from: after.map_or(PageStart::Skip(skip.unwrap_or(0)), PageStart::After),
-        limit: read.take("limit", |text| number_within(text, 1, 100), "Must be a whole number from 1 to 100.").unwrap_or(20),
+        limit: read
+            .take("limit", |text| number_within(text, 1, 100), "Must be a whole number from 1 to 100.")
+            .unwrap_or(20),
     };
     read.finish()?;
     Ok(query)

@@ -107,7 +107,10 @@ async fn publish_many(app: &App, request: Request) -> Result<Vec<Value>, ApiErro
     auth::platform(app, &parts.headers, Needs::Publish).await?;
     let bytes = body::json(app, &parts.headers, body, MOST_BYTES).await?;
     let envelope: Envelope<'_> = serde_json::from_slice(&bytes).map_err(|error| {
-        ApiError::invalid_field("events", format!("The body must be {{\"events\":[{{\"partnerId\",\"payload\"}}]}}: {error}."))
+        ApiError::invalid_field(
+            "events",
+            format!("The body must be {{\"events\":[{{\"partnerId\",\"payload\"}}]}}: {error}."),
+        )
     })?;
     if !(1..=MOST_EVENTS).contains(&envelope.events.len()) {
         return Err(ApiError::invalid_field("events", format!("Must have 1 to {MOST_EVENTS} items.")));
@@ -135,7 +138,10 @@ async fn publish_many(app: &App, request: Request) -> Result<Vec<Value>, ApiErro
 
 async fn prepare_item(app: &App, item: &RawValue) -> Result<Accept, ApiError> {
     let item: Item<'_> = serde_json::from_str(item.get()).map_err(|error| {
-        ApiError::invalid_field("", format!("An item must have partnerId, payload and, if wanted, idempotencyKey: {error}."))
+        ApiError::invalid_field(
+            "",
+            format!("An item must have partnerId, payload and, if wanted, idempotencyKey: {error}."),
+        )
     })?;
     let partner: PartnerId = auth::partner_id(&item.partner)?;
     let profile = app.directory.partner(partner).await?.ok_or_else(ApiError::partner_not_found)?;
@@ -146,7 +152,9 @@ async fn prepare_item(app: &App, item: &RawValue) -> Result<Accept, ApiError> {
     let idempotency = item.idempotency.map(|key| idempotency_key(app, "idempotencyKey", key)).transpose()?;
     let event = event::parse(payload, &app.catalogue).map_err(|problems| {
         let within = |field: String| if field.is_empty() { "payload".to_owned() } else { format!("payload.{field}") };
-        ApiError::invalid(problems.into_iter().map(|Problem { field, problem }| Problem::new(within(field), problem)).collect())
+        ApiError::invalid(
+            problems.into_iter().map(|Problem { field, problem }| Problem::new(within(field), problem)).collect(),
+        )
     })?;
     Ok(prepare(app, &profile, event, idempotency))
 }

@@ -41,11 +41,14 @@ pub(super) async fn create(State(app): State<App>, request: Request) -> Response
         auth::platform(&app, request.headers(), Needs::Admin).await?;
         let object = body::object(&app, request, &["name", "scopes"]).await?;
         let name = object.get("name").and_then(Value::as_str).filter(|name| (1..=200).contains(&name.chars().count()));
-        let name = name.ok_or_else(|| ApiError::invalid_field("name", "Required: 1 to 200 characters that say what it is for."))?;
-        let scopes = object.get("scopes").and_then(Value::as_array).map(|list| list.iter().map(Value::as_str).collect());
+        let name = name
+            .ok_or_else(|| ApiError::invalid_field("name", "Required: 1 to 200 characters that say what it is for."))?;
+        let scopes =
+            object.get("scopes").and_then(Value::as_array).map(|list| list.iter().map(Value::as_str).collect());
         let Some(Some(scopes)) = scopes else { return Err(wrong_scopes()) };
         let scopes: Vec<&str> = scopes;
-        let scopes = Scopes::from_names(scopes).ok().filter(|scopes| !scopes.names().is_empty()).ok_or_else(wrong_scopes)?;
+        let scopes =
+            Scopes::from_names(scopes).ok().filter(|scopes| !scopes.names().is_empty()).ok_or_else(wrong_scopes)?;
         let key = FreshKey::make();
         let stored = PlatformKey { id: key.id, secret_hash: key.hash(), scopes, name: name.to_owned() };
         match app.store.add_platform_key(stored, app.clock.now()).await? {

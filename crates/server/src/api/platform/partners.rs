@@ -11,9 +11,7 @@ use axum::response::Response;
 use capa_webhooks_core::id::{KeyId, PartnerId, SettingsId};
 use capa_webhooks_core::problem::Problem;
 use capa_webhooks_receiver::Secret;
-use capa_webhooks_store::{
-    Created, Erased, KeyAdded, NewPartner, Partner, PartnerChange, PartnerKey, SecretText,
-};
+use capa_webhooks_store::{Created, Erased, KeyAdded, NewPartner, Partner, PartnerChange, PartnerKey, SecretText};
 use http::StatusCode;
 use serde_json::{Value, json};
 
@@ -29,8 +27,10 @@ pub(super) async fn list(State(app): State<App>, request: Request) -> Response {
     let listed = async move {
         auth::platform(&app, request.headers(), Needs::Read).await?;
         let mut read = query::Query::read(request.uri().query(), &["limit", "after"]);
-        let limit = read.take("limit", |text| query::number_within(text, 1, 100), "Must be a whole number from 1 to 100.");
-        let after = read.take("after", |text| text.parse().ok(), "Must be the id of a partner: the last of the page before.");
+        let limit =
+            read.take("limit", |text| query::number_within(text, 1, 100), "Must be a whole number from 1 to 100.");
+        let after =
+            read.take("after", |text| text.parse().ok(), "Must be the id of a partner: the last of the page before.");
         read.finish()?;
         let partners = app.store.partners(after, limit.unwrap_or(20)).await?;
         let rows: Vec<Value> = partners.iter().map(show).collect();
@@ -207,8 +207,12 @@ async fn make(app: &App, request: Request) -> Result<Value, ApiError> {
             "apiKey": key.expose(),
             "webhookSecret": secret.expose(),
         })),
-        Created::IdTaken => Err(ApiError::conflict("Partner exists", "id", "A partner with this id exists or existed; give another.")),
-        Created::KeyTaken => Err(ApiError::conflict("API Key exists", "apiKey", "A key with this key id exists; give another.")),
+        Created::IdTaken => {
+            Err(ApiError::conflict("Partner exists", "id", "A partner with this id exists or existed; give another."))
+        }
+        Created::KeyTaken => {
+            Err(ApiError::conflict("API Key exists", "apiKey", "A key with this key id exists; give another."))
+        }
     }
 }
 

@@ -108,7 +108,10 @@ impl Ledger {
             let repeated = entry.deliveries.len().saturating_sub(1 + entry.refused);
             if repeated > 0 {
                 let explained = kills.iter().filter(|pending| pending.contains(&entry.deliveries[0])).count();
-                assert!(repeated <= explained, "{user}: {repeated} repeats, but it was pending at {explained} kills only");
+                assert!(
+                    repeated <= explained,
+                    "{user}: {repeated} repeats, but it was pending at {explained} kills only"
+                );
             }
             report.repeated += repeated;
         }
@@ -203,7 +206,9 @@ impl Receiver {
             while let Ok((stream, _)) = listener.accept().await {
                 let ledger = ledger.clone();
                 let service = hyper::service::service_fn(move |request| receive(ledger.clone(), request));
-                tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+                tokio::spawn(
+                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service),
+                );
             }
         });
         Self(address)
