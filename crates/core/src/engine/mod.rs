@@ -5,11 +5,11 @@
 //! stepped clock.
 //!
 //! * A notification that this node owns is in memory as a [`Job`]: waiting for its due time (`timers`), ready in its
-//!   partner's lane ([`lane`]), in flight, or being recorded. Everything else that is pending stays in the store
+//!   partner's lane (`lane`), in flight, or being recorded. Everything else that is pending stays in the store
 //!   without an owner and is claimed when it is due and there is room.
-//! * Lanes share the slots by the time that they hold them ([`fairness`]), and none has more in flight than its receiver
-//!   bears ([`adapt`]) or its rate limit allows ([`rate`]), so no partner can use up the slots of another.
-//! * Memory is bounded, in all and for each lane ([`memory`]): what has no room is given up ([`Action::Release`]) and
+//! * Lanes share the slots by the time that they hold them (`fairness`), and none has more in flight than its receiver
+//!   bears (`adapt`) or its rate limit allows (`rate`), so no partner can use up the slots of another.
+//! * Memory is bounded, in all and for each lane (`memory`): what has no room is given up ([`Action::Release`]) and
 //!   claimed back later; retries due later than [`Limits::near`] are not kept. Outcomes that are not recorded yet are
 //!   bounded too, so that a store that stalls stops the sending.
 //!

@@ -1,7 +1,7 @@
 //! Drives the step machine of `core` with real time, real sockets and the store. Decides nothing.
 //!
 //! One task owns the [`Engine`]. It takes in what happened, in batches, and carries out what the engine says: attempts
-//! run as tasks of their own ([`attempt`]), outcomes go to the recorder ([`recorder`]), claims and releases to the
+//! run as tasks of their own (`attempt`), outcomes go to the recorder (`recorder`), claims and releases to the
 //! store. Everything reports back through the same channel.
 //!
 //! Stopping: the engine starts nothing new; what is in flight may finish within the grace period; what was seen is

@@ -1,8 +1,8 @@
 //! `capa-webhooks dev`: the whole way of an event, watched in one terminal.
 //!
-//! One process holds the real service, on a store in a temporary folder, and a small [`receiver`] as a partner would
-//! write one. The [`demonstration`] sends events through; [`watch`] tells what happens to them, and goes on doing so
-//! until it is stopped. Both know the service only through its HTTP API ([`api`]), and the receiver only through the
+//! One process holds the real service, on a store in a temporary folder, and a small `receiver` as a partner would
+//! write one. The `demonstration` sends events through; `watch` tells what happens to them, and goes on doing so
+//! until it is stopped. Both know the service only through its HTTP API (`api`), and the receiver only through the
 //! requests that it gets: what is printed is what was seen.
 
 mod api;
