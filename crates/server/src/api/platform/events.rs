@@ -107,10 +107,8 @@ async fn publish_many(app: &App, request: Request) -> Result<Vec<Value>, ApiErro
     auth::platform(app, &parts.headers, Needs::Publish).await?;
     let bytes = body::json(app, &parts.headers, body, MOST_BYTES).await?;
     let envelope: Envelope<'_> = serde_json::from_slice(&bytes).map_err(|error| {
-        ApiError::invalid_field(
-            "events",
-            format!("The body must be {{\"events\":[{{\"partnerId\",\"payload\"}}]}}: {error}."),
-        )
+        let form = "The body must be {\"events\":[{\"partnerId\",\"payload\"}]} and nothing else";
+        ApiError::invalid_field("events", format!("{form}; {}.", place(&error)))
     })?;
     if !(1..=MOST_EVENTS).contains(&envelope.events.len()) {
         return Err(ApiError::invalid_field("events", format!("Must have 1 to {MOST_EVENTS} items.")));
@@ -138,10 +136,8 @@ async fn publish_many(app: &App, request: Request) -> Result<Vec<Value>, ApiErro
 
 async fn prepare_item(app: &App, item: &RawValue) -> Result<Accept, ApiError> {
     let item: Item<'_> = serde_json::from_str(item.get()).map_err(|error| {
-        ApiError::invalid_field(
-            "",
-            format!("An item must have partnerId, payload and, if wanted, idempotencyKey: {error}."),
-        )
+        let form = "An item has partnerId, payload and, if wanted, idempotencyKey, and nothing else";
+        ApiError::invalid_field("", format!("{form}; {}.", place(&error)))
     })?;
     let partner: PartnerId = auth::partner_id(&item.partner)?;
     let profile = app.directory.partner(partner).await?.ok_or_else(ApiError::partner_not_found)?;
@@ -157,6 +153,11 @@ async fn prepare_item(app: &App, item: &RawValue) -> Result<Accept, ApiError> {
         )
     })?;
     Ok(prepare(app, &profile, event, idempotency))
+}
+
+/// Where reading failed. The reader's own words could quote a value.
+fn place(error: &serde_json::Error) -> String {
+    format!("it differs at line {}, column {}", error.line(), error.column())
 }
 
 fn prepare(app: &App, profile: &Arc<Profile>, event: Event, idempotency: Option<IdempotencyKey>) -> Accept {
