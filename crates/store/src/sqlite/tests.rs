@@ -153,12 +153,30 @@ async fn a_destroyed_data_key_is_not_left_in_the_file() {
 async fn calls_at_the_same_moment_share_a_commit() {
     let mut scene = Scene::new(InFolder::new()).await;
     let partner = scene.partner().await;
+    // From here on the partner's keys are in memory, so a call waits for the writer as soon as it is polled.
+    scene.owned(partner).await;
     let events: Vec<_> = (0..500).map(|_| scene.event(partner)).collect();
     let before = scene.engine.commits.load(Ordering::Relaxed);
-    let accepted = all(events.into_iter().map(|event| scene.accept(event)).collect()).await;
+    // The writer is held up within a transaction until all calls wait for it.
+    let (open, gate) = std::sync::mpsc::channel::<()>();
+    let held_up = scene.store().write(1, move |_| {
+        // When the other end is gone the gate is open, too.
+        _ = gate.recv();
+        Ok(())
+    });
+    let calls = all(events.into_iter().map(|event| scene.accept(event)).collect());
+    let release = async move {
+        // The runtime hands in some hundred calls at a time.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        drop(open);
+    };
+    let (held_up, accepted, ()) = tokio::join!(held_up, calls, release);
+    held_up.unwrap();
     assert_eq!(accepted, [Accepted::New; 500]);
     let commits = scene.engine.commits.load(Ordering::Relaxed) - before;
-    assert!(commits < 50, "{commits} commits for 500 calls");
+    assert_eq!(commits, 2, "one of the call that held the writer up, one of all others");
 }
 
 /// Lets the file grow to so many pages, and no further.
