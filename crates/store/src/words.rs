@@ -452,6 +452,10 @@ pub enum Violation {
     DeadOwner(NotificationKey, LifeId),
     /// A cycle has more recorded attempts than the first and [`capa_webhooks_core::schedule::MOST_RETRIES`] retries.
     TooManyAttempts(NotificationKey),
+    /// The notification is missing in lists, or is listed and not there.
+    Unlisted(NotificationKey),
+    /// The partner's totals are not what counting its notifications gives.
+    Miscounted(PartnerId),
     /// A sealed value cannot be opened.
     Unreadable {
         /// Where.

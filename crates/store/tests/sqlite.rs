@@ -1,4 +1,4 @@
-//! The conformance suite over SQLite.
+//! The conformance suite over SQLite, with lists that follow far behind, as shipped, and close behind.
 
 use async_trait::async_trait;
 use capa_webhooks_store::conformance::Engine;
@@ -8,7 +8,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tempfile::TempDir;
 
-struct Sqlite(TempDir);
+struct Sqlite {
+    folder: TempDir,
+    /// Events in a run of the listing; `None` as shipped.
+    run_length: Option<usize>,
+}
+
+impl Sqlite {
+    fn new(run_length: Option<usize>) -> Self {
+        Self { folder: TempDir::new().expect("a folder"), run_length }
+    }
+}
 
 #[async_trait]
 impl Engine for Sqlite {
@@ -22,9 +32,20 @@ impl Engine for Sqlite {
                 chunk.copy_from_slice(&drawn[..chunk.len()]);
             }
         });
-        let options = Options::new(MasterKey::new([7; 32]), entropy);
-        SqliteStore::open(&self.0.path().join("store.db"), options).expect("the store opens")
+        let mut options = Options::new(MasterKey::new([7; 32]), entropy);
+        options.run_length = self.run_length.unwrap_or(options.run_length);
+        SqliteStore::open(&self.folder.path().join("store.db"), options).expect("the store opens")
     }
 }
 
-capa_webhooks_store::conformance_suite!(Sqlite(TempDir::new().expect("a folder")));
+mod as_shipped {
+    use super::Sqlite;
+
+    capa_webhooks_store::conformance_suite!(Sqlite::new(None));
+}
+
+mod close_behind {
+    use super::Sqlite;
+
+    capa_webhooks_store::conformance_suite!(Sqlite::new(Some(3)));
+}

@@ -73,6 +73,12 @@ fn describe(violation: &Violation) -> String {
         Violation::TooManyAttempts(key) => {
             format!("notification {} of partner {} has more attempts in a cycle than are allowed", key.id, key.partner)
         }
+        Violation::Unlisted(key) => {
+            format!("notification {} of partner {} is missing in lists, or listed and not there", key.id, key.partner)
+        }
+        Violation::Miscounted(partner) => {
+            format!("the totals of partner {partner} are not what counting its notifications gives")
+        }
         Violation::Unreadable { table, id } => format!("row {id} of {table} cannot be opened with this master key"),
         Violation::Damaged(report) => format!("the file is damaged: {report}"),
     }

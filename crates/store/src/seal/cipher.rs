@@ -41,7 +41,7 @@ impl Place {
                 data.extend_from_slice(partner.as_bytes());
             }
             Self::Payload(key) => {
-                data.extend_from_slice(b"payloads.sealed\0");
+                data.extend_from_slice(b"notifications.sealed\0");
                 data.extend_from_slice(key.partner.as_bytes());
                 data.extend_from_slice(key.id.as_bytes());
             }

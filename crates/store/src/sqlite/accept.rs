@@ -2,6 +2,7 @@
 
 use super::SqliteStore;
 use super::fault::Fault;
+use super::listing::Unlisted;
 use super::rows::{partner_keys, status};
 use super::writer::Session;
 use crate::seal::{PartnerKeys, Place};
@@ -19,7 +20,7 @@ pub(super) const NO_LIFE: [u8; 16] = [0; 16];
 /// An event as the writer needs it: sealed and hashed.
 struct Sealed {
     key: NotificationKey,
-    event: String,
+    event: Arc<str>,
     payload: Vec<u8>,
     transaction_hash: Option<i64>,
     user_hash: i64,
@@ -98,7 +99,7 @@ fn seal(keys: &PartnerKeys, nonce: [u8; 24], accept: Accept, now: Timestamp) -> 
             payload_hash: keys.payload_hash(&event.body),
             oldest: now.minus(given.retention),
         }),
-        event: event.name,
+        event: event.name.into(),
         fate,
     }
 }
@@ -124,10 +125,10 @@ fn accept(session: &mut Session, event: &Sealed, now: Timestamp) -> Result<Accep
                 now.as_millis(),
             ))?;
     }
-    insert_notification(session, event, now)?;
+    let seq = insert_notification(session, event, now)?;
     match event.fate {
-        Fate::Queue(owner) => insert_queue_row(session, event.key, owner, now)?,
-        Fate::NotSent(reason) => not_sent_fact(&session.conn, event.key, (1, 1), &NO_LIFE, now, reason)?,
+        Fate::Queue(owner) => insert_queue_row(session, event.key, seq, owner, now)?,
+        Fate::NotSent(reason) => not_sent_fact(&session.conn, (event.key, seq), (1, 1), &NO_LIFE, now, reason)?,
     }
     Ok(Accepted::New)
 }
@@ -160,42 +161,58 @@ pub(super) fn status_of(conn: &Connection, key: NotificationKey) -> Result<Optio
         .prepare_cached(
             "SELECT CASE WHEN EXISTS (SELECT 1 FROM queue WHERE partner = ?1 AND id = ?2) THEN 'PENDING' ELSE
                 (SELECT result FROM attempts WHERE partner = ?1 AND id = ?2 AND result IS NOT NULL
-                 ORDER BY cycle DESC LIMIT 1) END
-             FROM notifications WHERE partner = ?1 AND id = ?2",
+                 ORDER BY cycle DESC LIMIT 1) END",
         )?
         .query_row((key.partner.as_bytes(), key.id.as_bytes()), |row| row.get(0))
         .optional()?;
-    Ok(name.map(|name| status(key, name.as_deref())).transpose()?)
+    Ok(name.flatten().map(|name| status(key, Some(&name))).transpose()?)
 }
 
-fn insert_notification(session: &mut Session, event: &Sealed, now: Timestamp) -> Result<(), Fault> {
+/// The place of a notification in the order of commits: its queue row or its facts know. `None` if there is no such
+/// notification (any more).
+pub(super) fn seq_of(conn: &Connection, key: NotificationKey) -> Result<Option<i64>, Fault> {
+    let mut statement = conn.prepare_cached(
+        "SELECT coalesce((SELECT seq FROM queue WHERE partner = ?1 AND id = ?2),
+                         (SELECT seq FROM attempts WHERE partner = ?1 AND id = ?2 LIMIT 1))",
+    )?;
+    Ok(statement.query_row((key.partner.as_bytes(), key.id.as_bytes()), |row| row.get(0))?)
+}
+
+/// Writes the notification and gives its place in the order of commits.
+fn insert_notification(session: &mut Session, event: &Sealed, now: Timestamp) -> Result<i64, Fault> {
     let seq = session.next_seq();
     session
         .conn
-        .prepare_cached("INSERT INTO payloads (seq, sealed) VALUES (?1, ?2)")?
-        .execute((seq, &event.payload))?;
-    session
-        .conn
         .prepare_cached(
-            "INSERT INTO notifications (partner, id, seq, event, accepted_at, transaction_hash, user_hash)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            "INSERT INTO notifications (seq, partner, id, event, accepted_at, transaction_hash, user_hash, sealed)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )?
         .execute((
+            seq,
             event.key.partner.as_bytes(),
             event.key.id.as_bytes(),
-            seq,
             &event.event,
             now.as_millis(),
             event.transaction_hash,
             event.user_hash,
+            &event.payload,
         ))?;
-    Ok(())
+    session.accepted(Unlisted {
+        key: event.key,
+        seq,
+        event: event.event.clone(),
+        accepted_at: now.as_millis(),
+        transaction_hash: event.transaction_hash,
+        user_hash: event.user_hash,
+    });
+    Ok(seq)
 }
 
 /// A life that has ended owns nothing: its row would wait for the next start.
 fn insert_queue_row(
     session: &mut Session,
     key: NotificationKey,
+    seq: i64,
     owner: Option<LifeId>,
     now: Timestamp,
 ) -> Result<(), Fault> {
@@ -205,15 +222,23 @@ fn insert_queue_row(
     };
     session
         .conn
-        .prepare_cached("INSERT INTO queue (partner, id, cycle, number, due, owner) VALUES (?1, ?2, 1, 1, ?3, ?4)")?
-        .execute((key.partner.as_bytes(), key.id.as_bytes(), now.as_millis(), owner.as_ref().map(LifeId::as_bytes)))?;
+        .prepare_cached(
+            "INSERT INTO queue (partner, id, seq, cycle, number, due, owner) VALUES (?1, ?2, ?3, 1, 1, ?4, ?5)",
+        )?
+        .execute((
+            key.partner.as_bytes(),
+            key.id.as_bytes(),
+            seq,
+            now.as_millis(),
+            owner.as_ref().map(LifeId::as_bytes),
+        ))?;
     Ok(())
 }
 
 /// The fact that settles a cycle because there was nowhere to send it.
 pub(super) fn not_sent_fact(
     conn: &Connection,
-    key: NotificationKey,
+    (key, seq): (NotificationKey, i64),
     (cycle, number): (u32, u32),
     life: &[u8; 16],
     at: Timestamp,
@@ -221,12 +246,13 @@ pub(super) fn not_sent_fact(
 ) -> Result<(), Fault> {
     let mut statement: CachedStatement<'_> = conn.prepare_cached(
         "INSERT OR REPLACE INTO attempts
-             (partner, id, cycle, number, life, started_at, duration_us, class, result, reason)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, 'not_sent', 'NOT_SENT', ?7)",
+             (partner, id, seq, cycle, number, life, started_at, duration_us, class, result, reason)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, 'not_sent', 'NOT_SENT', ?8)",
     )?;
     statement.execute((
         key.partner.as_bytes(),
         key.id.as_bytes(),
+        seq,
         cycle,
         number,
         life,

@@ -113,9 +113,8 @@ fn look_at_partner(
     }
     let keys = partner_keys(conn, ring, partner)?;
     let mut statement = conn.prepare_cached(
-        "SELECT queue.id, cycle, number, due, seq FROM queue INDEXED BY queue_unowned
-         JOIN notifications USING (partner, id)
-         WHERE partner = ?1 AND owner IS NULL AND blocked = 0 AND due <= ?2 ORDER BY due, queue.id LIMIT ?3",
+        "SELECT id, cycle, number, due, seq FROM queue INDEXED BY queue_unowned
+         WHERE partner = ?1 AND owner IS NULL AND blocked = 0 AND due <= ?2 ORDER BY due, id LIMIT ?3",
     )?;
     let mut rows = statement.query((partner.as_bytes(), claim.until.as_millis(), sql_count(limit)))?;
     while let Some(row) = rows.next()? {

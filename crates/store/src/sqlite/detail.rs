@@ -1,6 +1,7 @@
 //! One notification: what lists show of it, all of it, its attempts.
 
 use super::SqliteStore;
+use super::accept::seq_of;
 use super::fault::Fault;
 use super::rows::{AttemptDetail, answer, corrupt, moment, partner_keys, payload, status};
 use crate::seal::{Keyring, PartnerKeys, Place};
@@ -28,6 +29,7 @@ impl SqliteStore {
 
 /// What lists show of a notification, and its place in the order of commits.
 pub(super) fn summary(conn: &Connection, key: NotificationKey) -> Result<Option<(Summary, i64)>, Fault> {
+    let Some(seq) = seq_of(conn, key)? else { return Ok(None) };
     // Written with the cycle that runs or ended last: the first, or that of the last manual retry.
     let mut statement = conn.prepare_cached(
         "WITH this AS (SELECT coalesce(max(cycle), 1) AS cycle, max(at) AS at
@@ -37,28 +39,27 @@ pub(super) fn summary(conn: &Connection, key: NotificationKey) -> Result<Option<
                                max(result) FILTER (WHERE cycle = (SELECT cycle FROM this)) AS result,
                                max(started_at + duration_us / 1000) AS ended_at
                         FROM attempts WHERE partner = ?1 AND id = ?2)
-         SELECT event, accepted_at, seq, this.cycle, made,
+         SELECT event, accepted_at, this.cycle, made,
                 CASE WHEN EXISTS (SELECT 1 FROM queue WHERE partner = ?1 AND id = ?2) THEN 'PENDING' ELSE result END,
                 max(accepted_at, coalesce(this.at, 0), coalesce(ended_at, 0))
-         FROM notifications, this, facts WHERE partner = ?1 AND id = ?2",
+         FROM notifications, this, facts WHERE seq = ?3",
     )?;
     let read = |row: &Row<'_>| {
-        let name: Option<String> = row.get(5)?;
+        let name: Option<String> = row.get(4)?;
         let summary = |status: Status| -> rusqlite::Result<_> {
             Ok(Summary {
                 id: key.id,
                 status,
                 event: row.get(0)?,
-                cycle: row.get(3)?,
-                attempts: row.get(4)?,
+                cycle: row.get(2)?,
+                attempts: row.get(3)?,
                 created_at: moment(row.get(1)?),
-                updated_at: moment(row.get(6)?),
+                updated_at: moment(row.get(5)?),
             })
         };
-        let seq = row.get(2)?;
         Ok(status(key, name.as_deref()).map(|status| summary(status).map(|summary| (summary, seq))))
     };
-    match statement.query_row((key.partner.as_bytes(), key.id.as_bytes()), read).optional()? {
+    match statement.query_row((key.partner.as_bytes(), key.id.as_bytes(), seq), read).optional()? {
         Some(found) => Ok(Some(found??)),
         None => Ok(None),
     }
@@ -104,10 +105,7 @@ fn latest_error(
 }
 
 fn attempts(conn: &Connection, ring: &Keyring, key: NotificationKey) -> Result<Option<Vec<AttemptEntry>>, Fault> {
-    let exists = conn
-        .prepare_cached("SELECT 1 FROM notifications WHERE partner = ?1 AND id = ?2")?
-        .exists((key.partner.as_bytes(), key.id.as_bytes()))?;
-    if !exists {
+    if seq_of(conn, key)?.is_none() {
         return Ok(None);
     }
     let keys = partner_keys(conn, ring, key.partner)?;
@@ -164,8 +162,7 @@ pub(super) fn oldest_pending(conn: &Connection) -> Result<Option<Timestamp>, Fau
                  SELECT (SELECT min(partner) FROM queue WHERE partner > waiting.partner)
                  FROM waiting WHERE waiting.partner IS NOT NULL)
              SELECT min((SELECT accepted_at FROM notifications
-                         WHERE partner = waiting.partner
-                         AND id = (SELECT min(id) FROM queue WHERE partner = waiting.partner)))
+                         WHERE seq = (SELECT seq FROM queue WHERE partner = waiting.partner ORDER BY id LIMIT 1)))
              FROM waiting",
         )?
         .query_row([], |row| row.get(0))?;

@@ -9,9 +9,10 @@ use super::SqliteStore;
 use super::accept::{NO_LIFE, not_sent_fact};
 use super::fault::Fault;
 use super::rows::sql_count;
+use super::writer::Session;
 use crate::{Erased, Error};
 use capa_webhooks_core::id::{NotificationId, NotificationKey, PartnerId};
-use capa_webhooks_core::notification::NotSent;
+use capa_webhooks_core::notification::{NotSent, Status};
 use capa_webhooks_core::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
 
@@ -20,7 +21,7 @@ impl SqliteStore {
         let erased = self
             .write(limit, move |session| {
                 session.forget();
-                let erased = erase(&session.conn, id, limit, now)?;
+                let erased = erase(session, id, limit, now)?;
                 if erased == Erased::Done {
                     session.wipe_log_afterwards();
                 }
@@ -34,7 +35,8 @@ impl SqliteStore {
     }
 }
 
-fn erase(conn: &Connection, id: PartnerId, limit: usize, now: Timestamp) -> Result<Erased, Fault> {
+fn erase(session: &mut Session, id: PartnerId, limit: usize, now: Timestamp) -> Result<Erased, Fault> {
+    let conn = &session.conn;
     let state: Option<String> =
         conn.query_row("SELECT state FROM partners WHERE id = ?1", [id.as_bytes()], |row| row.get(0)).optional()?;
     match state.as_deref() {
@@ -43,12 +45,12 @@ fn erase(conn: &Connection, id: PartnerId, limit: usize, now: Timestamp) -> Resu
         Some("active") => close_door(conn, id, now)?,
         Some(_) => {}
     }
-    if settle_slice(conn, id, limit, now)? == limit
-        && conn.prepare_cached("SELECT 1 FROM queue WHERE partner = ?1")?.exists([id.as_bytes()])?
+    if settle_slice(session, id, limit, now)? == limit
+        && session.conn.prepare_cached("SELECT 1 FROM queue WHERE partner = ?1")?.exists([id.as_bytes()])?
     {
         return Ok(Erased::More);
     }
-    conn.execute(
+    session.conn.execute(
         "UPDATE partners SET state = 'erased', data_key = NULL, updated_at = ?2 WHERE id = ?1 AND state = 'erasing'",
         (id.as_bytes(), now.as_millis()),
     )?;
@@ -67,16 +69,20 @@ fn close_door(conn: &Connection, id: PartnerId, now: Timestamp) -> Result<(), Fa
 }
 
 /// Settles up to `limit` pending notifications; how many there were.
-fn settle_slice(conn: &Connection, partner: PartnerId, limit: usize, now: Timestamp) -> Result<usize, Fault> {
-    let slice: Vec<([u8; 16], u32, u32)> = conn
-        .prepare_cached("SELECT id, cycle, number FROM queue WHERE partner = ?1 ORDER BY id LIMIT ?2")?
-        .query_map((partner.as_bytes(), sql_count(limit)), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+fn settle_slice(session: &mut Session, partner: PartnerId, limit: usize, now: Timestamp) -> Result<usize, Fault> {
+    let slice: Vec<([u8; 16], i64, u32, u32)> = session
+        .conn
+        .prepare_cached("SELECT id, seq, cycle, number FROM queue WHERE partner = ?1 ORDER BY id LIMIT ?2")?
+        .query_map((partner.as_bytes(), sql_count(limit)), |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+        })?
         .collect::<Result<_, _>>()?;
-    let mut remove = conn.prepare_cached("DELETE FROM queue WHERE partner = ?1 AND id = ?2")?;
-    for (id, cycle, number) in &slice {
+    for (id, seq, cycle, number) in &slice {
         let key = NotificationKey { partner, id: NotificationId::from_bytes(*id) };
-        remove.execute((partner.as_bytes(), id))?;
-        not_sent_fact(conn, key, (*cycle, *number), &NO_LIFE, now, NotSent::PartnerErased)?;
+        let conn = &session.conn;
+        conn.prepare_cached("DELETE FROM queue WHERE partner = ?1 AND id = ?2")?.execute((partner.as_bytes(), id))?;
+        not_sent_fact(conn, (key, *seq), (*cycle, *number), &NO_LIFE, now, NotSent::PartnerErased)?;
+        session.moved(key, *seq, Status::Pending, Some(Status::NotSent))?;
     }
     Ok(slice.len())
 }

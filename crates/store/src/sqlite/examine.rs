@@ -5,6 +5,7 @@
 //! [`MOST_OPENED`], and an even sample of that many beyond.
 
 use super::SqliteStore;
+use super::counters::HOUR;
 use super::fault::Fault;
 use super::rows::{AttemptDetail, payload, sql_count};
 use crate::seal::{Keyring, PartnerKeys, Place};
@@ -40,10 +41,7 @@ fn examine(conn: &Connection, ring: &Keyring) -> Result<Examination, Fault> {
     violations.extend(dead_owners(conn)?);
     violations.extend(too_many_attempts(conn)?);
     violations.extend(unreadable(conn, ring, notifications)?);
-    let payloads = count("SELECT count(*) FROM payloads")?;
-    if payloads != notifications {
-        violations.push(Violation::Damaged(format!("{notifications} notifications, but {payloads} payloads")));
-    }
+    violations.extend(miscounted(conn)?);
     violations.extend(damage(conn)?);
     Ok(Examination {
         notifications,
@@ -57,7 +55,7 @@ fn examine(conn: &Connection, ring: &Keyring) -> Result<Examination, Fault> {
 type Name = fn(NotificationKey) -> Violation;
 
 /// What one question each finds: partner and id of the notification.
-const KINDS: [(&str, Name); 4] = [
+const KINDS: [(&str, Name); 6] = [
     // Neither a queue row nor a fact that settled its last cycle.
     (
         "SELECT n.partner, n.id FROM notifications n
@@ -88,6 +86,20 @@ const KINDS: [(&str, Name); 4] = [
          LIMIT ?1",
         Violation::Orphaned,
     ),
+    // Neither listed nor waiting to be.
+    (
+        "SELECT n.partner, n.id FROM notifications n
+         WHERE n.seq <= coalesce((SELECT value FROM meta WHERE name = 'listed_to'), 0)
+         AND NOT EXISTS (SELECT 1 FROM listed l WHERE l.partner = n.partner AND l.id = n.id AND l.seq = n.seq) LIMIT ?1",
+        Violation::Unlisted,
+    ),
+    // Listed, and not there.
+    (
+        "SELECT l.partner, l.id FROM listed l
+         WHERE NOT EXISTS (SELECT 1 FROM notifications n WHERE n.seq = l.seq AND n.partner = l.partner AND n.id = l.id)
+         LIMIT ?1",
+        Violation::Unlisted,
+    ),
 ];
 
 fn dead_owners(conn: &Connection) -> Result<Vec<Violation>, Fault> {
@@ -97,6 +109,28 @@ fn dead_owners(conn: &Connection) -> Result<Vec<Violation>, Fault> {
     )?;
     let found = statement.query_map([sql_count(MOST_REPORTED)], |row| {
         Ok(Violation::DeadOwner(key(row)?, LifeId::from_bytes(row.get(2)?)))
+    })?;
+    Ok(found.collect::<Result<_, _>>()?)
+}
+
+/// Partners whose counters are not what counting gives.
+fn miscounted(conn: &Connection) -> Result<Vec<Violation>, Fault> {
+    let mut statement = conn.prepare(
+        "WITH recount AS (
+             SELECT partner, accepted_at / ?2 AS hour, event,
+                    CASE WHEN EXISTS (SELECT 1 FROM queue q WHERE q.partner = l.partner AND q.id = l.id) THEN 'PENDING'
+                    ELSE (SELECT result FROM attempts a WHERE a.partner = l.partner AND a.id = l.id
+                          AND result IS NOT NULL ORDER BY cycle DESC LIMIT 1) END AS status,
+                    count(*) AS count
+             FROM listed l GROUP BY 1, 2, 3, 4)
+         SELECT DISTINCT partner FROM (
+             SELECT * FROM (SELECT * FROM recount EXCEPT SELECT partner, hour, event, status, count FROM counters)
+             UNION ALL
+             SELECT * FROM (SELECT partner, hour, event, status, count FROM counters EXCEPT SELECT * FROM recount))
+         LIMIT ?1",
+    )?;
+    let found = statement.query_map((sql_count(MOST_REPORTED), HOUR), |row| {
+        Ok(Violation::Miscounted(PartnerId::from_bytes(row.get(0)?)))
     })?;
     Ok(found.collect::<Result<_, _>>()?)
 }
@@ -153,7 +187,7 @@ fn unreadable(conn: &Connection, ring: &Keyring, notifications: u64) -> Result<V
         let Some(keys) = keys.get(&key.partner) else { continue };
         match payload(conn, keys, key, row.get(2)?) {
             Ok(_) => {}
-            Err(Fault::Store(_)) => found.add("payloads", &key.id),
+            Err(Fault::Store(_)) => found.add("notifications", &key.id),
             Err(fault) => return Err(fault),
         }
         if !attempts_open(conn, keys, key)? {

@@ -5,17 +5,19 @@
 //! place taken by the new use). Nothing younger than the oldest pending notification goes.
 
 use super::SqliteStore;
+use super::accept::status_of;
 use super::detail::oldest_pending;
 use super::fault::Fault;
-use super::list::id_floor;
 use super::rows::sql_count;
 use super::writer::Session;
 use crate::{Error, Expired, Expiry};
+use capa_webhooks_core::id::{NotificationId, NotificationKey, PartnerId};
+use capa_webhooks_core::notification::Status;
 use capa_webhooks_core::time::Timestamp;
 use rusqlite::Connection;
 
-/// Partner, id and `seq` of a notification.
-type Old = ([u8; 16], [u8; 16], i64);
+/// An old notification and its `seq`.
+type Old = (NotificationKey, i64);
 
 /// A slice to be removed.
 struct Slice {
@@ -44,16 +46,8 @@ fn choose(conn: &Connection, expiry: Expiry) -> Result<Slice, Fault> {
         Some(oldest) => oldest.min(expiry.notifications_before),
         None => expiry.notifications_before,
     };
-    let mut partners = conn.prepare_cached("SELECT id FROM partners ORDER BY id")?;
-    let mut rows = partners.query([])?;
-    while let Some(row) = rows.next()? {
-        // One more than the limit tells whether there is more.
-        let room = expiry.limit + 1 - slice.notifications.len();
-        slice.notifications.extend(old_notifications(conn, row.get(0)?, before, room)?);
-        if slice.notifications.len() > expiry.limit {
-            break;
-        }
-    }
+    // One more than the limit tells whether there is more.
+    slice.notifications = old_notifications(conn, before, expiry.limit + 1)?;
     slice.idempotency = old_keys(conn, expiry.idempotency_before, expiry.limit + 1)?;
     slice.more = slice.notifications.len() > expiry.limit || slice.idempotency.len() > expiry.limit;
     slice.notifications.truncate(expiry.limit);
@@ -61,19 +55,25 @@ fn choose(conn: &Connection, expiry: Expiry) -> Result<Slice, Fault> {
     Ok(slice)
 }
 
-/// The oldest settled notifications of a partner accepted before a moment. By their ids, which begin with their time:
-/// one whose id is ahead of its acceptance stays until the moment has passed its id too.
-fn old_notifications(conn: &Connection, partner: [u8; 16], before: Timestamp, limit: usize) -> Result<Vec<Old>, Fault> {
+/// The settled notifications accepted before a moment, up to the first that was not: they lie in the order of commits.
+fn old_notifications(conn: &Connection, before: Timestamp, limit: usize) -> Result<Vec<Old>, Fault> {
     let mut statement = conn.prepare_cached(
-        "SELECT id, seq FROM notifications n
-         WHERE partner = ?1 AND id < ?2 AND accepted_at < ?3
-         AND NOT EXISTS (SELECT 1 FROM queue q WHERE q.partner = n.partner AND q.id = n.id)
-         ORDER BY id LIMIT ?4",
+        "SELECT partner, id, seq, accepted_at,
+                EXISTS (SELECT 1 FROM queue q WHERE q.partner = n.partner AND q.id = n.id)
+         FROM notifications n ORDER BY seq",
     )?;
-    let rows = statement.query_map((&partner, id_floor(before), before.as_millis(), sql_count(limit)), |row| {
-        Ok((partner, row.get(0)?, row.get(1)?))
-    })?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    let mut rows = statement.query([])?;
+    let mut old = Vec::new();
+    while old.len() < limit
+        && let Some(row) = rows.next()?
+        && row.get::<_, i64>(3)? < before.as_millis()
+    {
+        if !row.get::<_, bool>(4)? {
+            let (partner, id) = (PartnerId::from_bytes(row.get(0)?), NotificationId::from_bytes(row.get(1)?));
+            old.push((NotificationKey { partner, id }, row.get(2)?));
+        }
+    }
+    Ok(old)
 }
 
 /// The keys first used before a moment, up to the first that was not: they lie in the order of their first use.
@@ -94,28 +94,35 @@ fn old_keys(conn: &Connection, before: Timestamp, limit: usize) -> Result<Vec<i6
 fn remove(session: &mut Session, slice: &Slice) -> Result<Expired, Fault> {
     // The order of commits must go on rising when its newest notification is removed.
     let seq = session.seq();
-    let conn = &session.conn;
-    conn.execute("INSERT OR REPLACE INTO meta (name, value) VALUES ('seq', ?1)", [seq])?;
-    let mut notification = conn.prepare_cached(
-        "DELETE FROM notifications WHERE partner = ?1 AND id = ?2
-         AND NOT EXISTS (SELECT 1 FROM queue q WHERE q.partner = ?1 AND q.id = ?2)",
-    )?;
-    let mut payload = conn.prepare_cached("DELETE FROM payloads WHERE seq = ?1")?;
-    let mut attempts = conn.prepare_cached("DELETE FROM attempts WHERE partner = ?1 AND id = ?2")?;
-    let mut cycles = conn.prepare_cached("DELETE FROM cycles WHERE partner = ?1 AND id = ?2")?;
+    session.conn.execute("INSERT OR REPLACE INTO meta (name, value) VALUES ('seq', ?1)", [seq])?;
+    // What waits to be listed must not be listed after it is gone.
+    session.list_all()?;
     let mut notifications = 0;
-    for (partner, id, seq) in &slice.notifications {
-        if notification.execute((partner, id))? == 1 {
-            payload.execute([seq])?;
-            attempts.execute((partner, id))?;
-            cycles.execute((partner, id))?;
-            notifications += 1;
-        }
+    for (key, seq) in &slice.notifications {
+        notifications += usize::from(remove_notification(session, *key, *seq)?);
     }
-    let mut key = conn.prepare_cached("DELETE FROM idempotency WHERE used_order = ?1 AND first_used < ?2")?;
+    let mut key = session.conn.prepare_cached("DELETE FROM idempotency WHERE used_order = ?1 AND first_used < ?2")?;
     let mut idempotency_keys = 0;
     for row in &slice.idempotency {
         idempotency_keys += key.execute((row, slice.idempotency_before.as_millis()))?;
     }
     Ok(Expired { notifications, idempotency_keys, more: slice.more })
+}
+
+/// Removes a notification with all that belongs to it, if it is still there and still settled.
+fn remove_notification(session: &mut Session, key: NotificationKey, seq: i64) -> Result<bool, Fault> {
+    let Some(status) = status_of(&session.conn, key)?.filter(|status| *status != Status::Pending) else {
+        return Ok(false);
+    };
+    session.moved(key, seq, status, None)?;
+    let conn = &session.conn;
+    let removed = conn.prepare_cached("DELETE FROM notifications WHERE seq = ?1")?.execute([seq])?;
+    for sql in [
+        "DELETE FROM listed WHERE partner = ?1 AND id = ?2",
+        "DELETE FROM attempts WHERE partner = ?1 AND id = ?2",
+        "DELETE FROM cycles WHERE partner = ?1 AND id = ?2",
+    ] {
+        conn.prepare_cached(sql)?.execute((key.partner.as_bytes(), key.id.as_bytes()))?;
+    }
+    Ok(removed == 1)
 }

@@ -1,14 +1,17 @@
-//! Lists of a partner's notifications.
+//! Lists of a partner's notifications, and how many there are.
 //!
-//! A list reads the narrow rows of `notifications`, newest first. A status other than SENT leads through a short list of
-//! its own instead (the queue, or the index of unhappy facts); SENT is what is left when those are taken away, so that
-//! no list ever reads the facts of what went well, beyond the rows of its one page. `total` is counted anew each time:
-//! some 10 million narrow rows a second.
+//! A list reads the narrow rows of `listed` and the few that are not listed yet, newest first. PENDING, FAILED and
+//! NOT_SENT lead through a short list of their own instead (the queue, or the index of unhappy facts); SENT is what is
+//! left when those are taken away, so that no list ever reads the facts of what went well, beyond the rows of its page.
+//!
+//! `total` is a sum of `counters` over whole hours, and of rows counted at the edges: what is not listed yet, and the
+//! parts of hours where a list begins or ends within one. What is searched for is counted row by row.
 
 use super::SqliteStore;
+use super::counters::HOUR;
 use super::detail::{oldest_pending, summary};
 use super::fault::Fault;
-use super::rows::{corrupt, partner_keys, sql_count};
+use super::rows::{corrupt, moment, partner_keys, sql_count};
 use crate::seal::PartnerKeys;
 use crate::{Backlog, Error, ListPage, ListQuery, PageStart};
 use capa_webhooks_core::id::{NotificationId, NotificationKey};
@@ -27,6 +30,18 @@ const CYCLE: &str =
     "(SELECT coalesce(max(cycles.cycle), 1) FROM cycles WHERE cycles.partner = n.partner AND cycles.id = n.id)";
 /// The condition of the index of unhappy facts, word for word as SQLite asks it to be.
 const UNHAPPY: &str = "f.result IN ('FAILED', 'NOT_SENT')";
+/// Whether notification `n` is pending.
+const PENDING: &str = "EXISTS (SELECT 1 FROM queue q WHERE q.partner = n.partner AND q.id = n.id)";
+/// What of `notifications` is not listed.
+const UNLISTED: &str = "n.seq > coalesce((SELECT value FROM meta WHERE name = 'listed_to'), 0)
+     AND NOT EXISTS (SELECT 1 FROM listed l WHERE l.partner = n.partner AND l.id = n.id)";
+/// Every notification once.
+const EVERYTHING: &str = "(
+    SELECT partner, id, event, accepted_at, transaction_hash, user_hash FROM listed
+    UNION ALL
+    SELECT partner, id, event, accepted_at, transaction_hash, user_hash FROM notifications n
+    WHERE n.seq > coalesce((SELECT value FROM meta WHERE name = 'listed_to'), 0)
+    AND NOT EXISTS (SELECT 1 FROM listed l WHERE l.partner = n.partner AND l.id = n.id)) n";
 
 impl SqliteStore {
     pub(super) async fn list_page(&self, query: ListQuery) -> Result<ListPage, Error> {
@@ -58,17 +73,40 @@ fn list(conn: &Connection, keys: Option<&PartnerKeys>, query: &ListQuery) -> Res
     let transaction = keys.zip(query.transaction_id.as_deref()).map(|(keys, id)| keys.transaction_hash(id));
     let user = keys.zip(query.external_user_id.as_deref()).map(|(keys, id)| keys.user_hash(id));
 
-    let mut select = Select::of(query.status);
-    select.with(":partner", "n.partner = :partner", Some(query.partner.as_bytes().to_vec()));
-    select.with(":event", "n.event = :event", query.event.clone());
-    select.with(":transaction", "n.transaction_hash = :transaction", transaction);
-    select.with(":user", "n.user_hash = :user", user);
-    select.with(":since", "n.accepted_at >= :since", query.since.map(Timestamp::as_millis));
-    select.with(":until", "n.accepted_at < :until", query.until.map(Timestamp::as_millis));
-    // Ids begin with their time, so these two spare reading what is far outside.
-    select.with(":floor", "n.id >= :floor", query.since.map(|since| id_floor(since.minus(ID_SLACK))));
-    select.with(":ceiling", "n.id < :ceiling", query.until.map(|until| id_floor(until.plus(ID_SLACK))));
-    let total = select.count(conn)?;
+    let within = |from: From, since: Option<i64>, until: Option<i64>| {
+        let mut select = Select::of(query.status, from);
+        select.with(":partner", "n.partner = :partner", Some(query.partner.as_bytes().to_vec()));
+        select.with(":event", "n.event = :event", query.event.clone());
+        select.with(":transaction", "n.transaction_hash = :transaction", transaction);
+        select.with(":user", "n.user_hash = :user", user);
+        select.with(":since", "n.accepted_at >= :since", since);
+        select.with(":until", "n.accepted_at < :until", until);
+        // Ids begin with their time, so these two spare reading what is far outside.
+        select.with(":floor", "n.id >= :floor", since.map(|since| id_floor(moment(since).minus(ID_SLACK))));
+        select.with(":ceiling", "n.id < :ceiling", until.map(|until| id_floor(moment(until).plus(ID_SLACK))));
+        select
+    };
+    let (since, until) = (query.since.map(Timestamp::as_millis), query.until.map(Timestamp::as_millis));
+    let mut select = within(From::Everything, since, until);
+    let total = if searches {
+        select.count(conn)?
+    } else {
+        // Whole hours are counted already; where there is none between the two, the rows are counted.
+        let first = since.map(|since| since.div_euclid(HOUR) + i64::from(since.rem_euclid(HOUR) > 0));
+        let end = until.map(|until| until.div_euclid(HOUR));
+        if first.zip(end).is_some_and(|(first, end)| first >= end) {
+            select.count(conn)?
+        } else {
+            let (from, to) = (first.map(|hour| hour * HOUR), end.map(|hour| hour * HOUR));
+            let before = since.zip(from).filter(|(since, from)| since < from);
+            let after = to.zip(until).filter(|(to, until)| to < until);
+            let mut total = counted(conn, query, first, end)? + within(From::Unlisted, from, to).count(conn)?;
+            for (since, until) in before.into_iter().chain(after) {
+                total += within(From::Everything, Some(since), Some(until)).count(conn)?;
+            }
+            total
+        }
+    };
 
     let skip = match query.from {
         PageStart::Skip(rows) => rows,
@@ -93,6 +131,34 @@ pub(super) fn id_floor(at: Timestamp) -> Vec<u8> {
     [&millis[2..], &[0; 10]].concat()
 }
 
+/// The sum of the counters of the hours from `first` to before `end`.
+fn counted(conn: &Connection, query: &ListQuery, first: Option<i64>, end: Option<i64>) -> Result<u64, Fault> {
+    let mut statement = conn.prepare_cached(
+        "SELECT coalesce(sum(count), 0) FROM counters
+         WHERE partner = :partner AND hour >= :first AND hour < :end
+         AND (:event IS NULL OR event = :event) AND (:status IS NULL OR status = :status)",
+    )?;
+    Ok(statement.query_row(
+        named_params! {
+            ":partner": query.partner.as_bytes(),
+            ":first": first.unwrap_or(i64::MIN),
+            ":end": end.unwrap_or(i64::MAX),
+            ":event": query.event,
+            ":status": query.status.map(Status::as_str),
+        },
+        |row| row.get(0),
+    )?)
+}
+
+/// Where a question looks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum From {
+    /// At everything.
+    Everything,
+    /// At what is not listed yet.
+    Unlisted,
+}
+
 /// A question about notifications `n`, put together from conditions.
 struct Select {
     from: &'static str,
@@ -102,27 +168,40 @@ struct Select {
 
 impl Select {
     /// All notifications of a status, or all.
-    fn of(status: Option<Status>) -> Self {
+    fn of(status: Option<Status>, from: From) -> Self {
         let unhappy =
             |name| format!("f.partner = :partner AND {UNHAPPY} AND f.result = '{name}' AND f.cycle = {CYCLE}");
-        let (from, conditions) = match status {
-            None => ("notifications n", "TRUE".to_owned()),
-            Some(Status::Pending) => (
-                "queue q CROSS JOIN notifications n ON n.partner = q.partner AND n.id = q.id",
-                "q.partner = :partner".to_owned(),
-            ),
-            Some(status @ (Status::Failed | Status::NotSent)) => (
-                "attempts f INDEXED BY attempts_unhappy CROSS JOIN notifications n ON n.partner = f.partner AND n.id = f.id",
+        let (from, conditions) = match (status, from) {
+            (None, From::Everything) => (EVERYTHING, "TRUE".to_owned()),
+            (None, From::Unlisted) => ("notifications n", UNLISTED.to_owned()),
+            (Some(Status::Pending), From::Everything) => {
+                ("queue q CROSS JOIN notifications n ON n.seq = q.seq", "q.partner = :partner".to_owned())
+            }
+            (Some(Status::Pending), From::Unlisted) => ("notifications n", format!("{UNLISTED} AND {PENDING}")),
+            (Some(status @ (Status::Failed | Status::NotSent)), From::Everything) => (
+                "attempts f INDEXED BY attempts_unhappy CROSS JOIN notifications n ON n.seq = f.seq",
                 unhappy(status.as_str()),
             ),
-            Some(Status::Sent) => (
+            (Some(status @ (Status::Failed | Status::NotSent)), From::Unlisted) => (
                 "notifications n",
                 format!(
-                    "NOT EXISTS (SELECT 1 FROM queue q WHERE q.partner = n.partner AND q.id = n.id)
-                     AND NOT EXISTS (SELECT 1 FROM attempts f INDEXED BY attempts_unhappy
-                                     WHERE f.partner = n.partner AND f.id = n.id AND {UNHAPPY} AND f.cycle = {CYCLE})"
+                    "{UNLISTED} AND EXISTS (SELECT 1 FROM attempts f INDEXED BY attempts_unhappy
+                                            WHERE f.id = n.id AND {})",
+                    unhappy(status.as_str())
                 ),
             ),
+            (Some(Status::Sent), from) => {
+                let (from, which) = match from {
+                    From::Everything => (EVERYTHING, "TRUE"),
+                    From::Unlisted => ("notifications n", UNLISTED),
+                };
+                let sent = format!(
+                    "{which} AND NOT {PENDING}
+                     AND NOT EXISTS (SELECT 1 FROM attempts f INDEXED BY attempts_unhappy
+                                     WHERE f.partner = n.partner AND f.id = n.id AND {UNHAPPY} AND f.cycle = {CYCLE})"
+                );
+                (from, sent)
+            }
         };
         Self { from, conditions, values: Vec::new() }
     }

@@ -10,6 +10,7 @@
 //! | `accept.rs`, `record.rs` | the two transactions of an event |
 //! | `claim.rs`, `retry.rs`, `lives.rs` | who makes the next attempt |
 //! | `partners.rs`, `keys.rs`, `erase.rs` | partners |
+//! | `listing.rs`, `counters.rs` | what lists read, a little behind |
 //! | `list.rs`, `detail.rs` | questions |
 //! | `expire.rs`, `examine.rs` | housekeeping |
 //!
@@ -19,6 +20,7 @@
 mod accept;
 mod checkpoint;
 mod claim;
+mod counters;
 mod detail;
 mod erase;
 mod examine;
@@ -26,6 +28,7 @@ mod expire;
 mod fault;
 mod keys;
 mod list;
+mod listing;
 mod lives;
 mod open;
 mod partners;

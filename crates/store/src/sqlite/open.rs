@@ -4,7 +4,7 @@ use super::checkpoint::Checkpoints;
 use super::fault::Fault;
 use super::readers::Readers;
 use super::writer::{Session, Writer};
-use super::{SqliteStore, schema};
+use super::{SqliteStore, listing, schema};
 use crate::Error;
 use crate::seal::{Entropy, Keyring, MasterKey, MasterKeyId};
 use rusqlite::{Connection, OpenFlags};
@@ -32,12 +32,22 @@ pub struct Options {
     pub on_commit: Arc<dyn Fn(&Commit) + Send + Sync>,
     /// How many connections read at a time.
     pub readers: usize,
+    /// How many events make a run of the listing (`listing.rs`): lists read that many rows, twice at most, apart from
+    /// the others.
+    pub run_length: usize,
 }
 
 impl Options {
     /// The usual options: four readers, nobody told of commits, and no stopwatch.
     pub fn new(master_key: MasterKey, entropy: Entropy) -> Self {
-        Self { master_key, entropy, stopwatch: Arc::new(|| 0), on_commit: Arc::new(|_| ()), readers: 4 }
+        Self {
+            master_key,
+            entropy,
+            stopwatch: Arc::new(|| 0),
+            on_commit: Arc::new(|_| ()),
+            readers: 4,
+            run_length: listing::RUN,
+        }
     }
 }
 
@@ -69,7 +79,7 @@ impl SqliteStore {
         let copier = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         copier.pragma_update(None, "synchronous", "FULL").map_err(|error| cannot_open(path, error.into()))?;
         let checkpoints = Checkpoints::start(copier).map_err(thread)?;
-        let session = Session::new(conn, checkpoints).map_err(|fault| cannot_open(path, fault))?;
+        let session = Session::new(conn, checkpoints, options.run_length).map_err(|fault| cannot_open(path, fault))?;
         let readers = Readers::open(path, options.readers).map_err(|fault| cannot_open(path, fault))?;
         let writer = Writer::start(session, options.stopwatch, options.on_commit).map_err(thread)?;
         Ok(Self {

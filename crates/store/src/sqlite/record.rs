@@ -12,7 +12,7 @@
 //! A cycle that began after the attempt is not settled by its late acknowledgement: the partner asked to have it again.
 
 use super::SqliteStore;
-use super::accept::not_sent_fact;
+use super::accept::{not_sent_fact, seq_of};
 use super::fault::Fault;
 use super::rows::AttemptDetail;
 use super::writer::Session;
@@ -22,7 +22,7 @@ use capa_webhooks_core::id::{LifeId, NotificationKey};
 use capa_webhooks_core::notification::{End, State, Status, Turn};
 use capa_webhooks_core::outcome::Answer;
 use capa_webhooks_core::time::Timestamp;
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 
 /// A record as the writer needs it.
 struct Outcome {
@@ -103,49 +103,60 @@ fn is_acknowledged(next: State) -> bool {
 }
 
 fn record(session: &mut Session, life: LifeId, outcome: &Outcome) -> Result<Recorded, Fault> {
-    let conn = &session.conn;
-    if step_owned_row(conn, life, outcome)? {
+    if let Some(seq) = step_owned_row(&session.conn, life, outcome)? {
         let follows = match outcome.next {
             State::Pending(turn) => Follows::Next(turn.due),
             State::Settled { end, .. } => Follows::Settled(end.status()),
         };
         match &outcome.fact {
-            Fact::Attempt(fact) => insert_fact(conn, life, outcome, fact, follows)?,
+            Fact::Attempt(fact) => insert_fact(&session.conn, life, (outcome, seq), fact, follows)?,
             Fact::NotSent { at, reason } => {
                 let turn = (outcome.turn.cycle, outcome.turn.number);
-                not_sent_fact(conn, outcome.key, turn, life.as_bytes(), *at, *reason)?;
+                not_sent_fact(&session.conn, (outcome.key, seq), turn, life.as_bytes(), *at, *reason)?;
             }
+        }
+        if let State::Settled { end, .. } = outcome.next {
+            session.moved(outcome.key, seq, Status::Pending, Some(end.status()))?;
         }
         return Ok(Recorded::Applied);
     }
     if let Fact::Attempt(fact) = &outcome.fact
-        && takes_facts(conn, outcome.key)?
+        && let Some(seq) = takes_facts(&session.conn, outcome.key)?
     {
-        if is_acknowledged(outcome.next) && settle_pending_row(conn, outcome)? {
-            insert_fact(conn, life, outcome, fact, Follows::Settled(Status::Sent))?;
+        if is_acknowledged(outcome.next) && settle_pending_row(&session.conn, outcome)? {
+            insert_fact(&session.conn, life, (outcome, seq), fact, Follows::Settled(Status::Sent))?;
+            session.moved(outcome.key, seq, Status::Pending, Some(Status::Sent))?;
         } else {
-            insert_fact(conn, life, outcome, fact, Follows::Nothing)?;
+            insert_fact(&session.conn, life, (outcome, seq), fact, Follows::Nothing)?;
         }
     }
     Ok(Recorded::Late)
 }
 
-/// Moves or removes the queue row, if it is the life's and at the turn that was taken.
-fn step_owned_row(conn: &Connection, life: LifeId, outcome: &Outcome) -> Result<bool, Fault> {
+/// Moves or removes the queue row, if it is the life's and at the turn that was taken; gives its `seq`.
+fn step_owned_row(conn: &Connection, life: LifeId, outcome: &Outcome) -> Result<Option<i64>, Fault> {
     let Outcome { key, turn, .. } = outcome;
+    // Not by RETURNING, for which SQLite builds a table of its own each time.
+    let seq: Option<i64> = conn
+        .prepare_cached(
+            "SELECT seq FROM queue WHERE partner = ?1 AND id = ?2 AND cycle = ?3 AND number = ?4 AND owner = ?5",
+        )?
+        .query_row((key.partner.as_bytes(), key.id.as_bytes(), turn.cycle, turn.number, life.as_bytes()), |row| {
+            row.get(0)
+        })
+        .optional()?;
+    if seq.is_none() {
+        return Ok(None);
+    }
     let changed = match outcome.next {
         State::Pending(next) => {
             let owner = outcome.keep.then_some(life);
             conn.prepare_cached(
-                "UPDATE queue SET cycle = ?6, number = ?7, due = ?8, owner = ?9
-                 WHERE partner = ?1 AND id = ?2 AND cycle = ?3 AND number = ?4 AND owner = ?5",
+                "UPDATE queue SET cycle = ?3, number = ?4, due = ?5, owner = ?6 WHERE partner = ?1 AND id = ?2",
             )?
             .execute((
                 key.partner.as_bytes(),
                 key.id.as_bytes(),
-                turn.cycle,
-                turn.number,
-                life.as_bytes(),
                 next.cycle,
                 next.number,
                 next.due.as_millis(),
@@ -153,12 +164,10 @@ fn step_owned_row(conn: &Connection, life: LifeId, outcome: &Outcome) -> Result<
             ))?
         }
         State::Settled { .. } => conn
-            .prepare_cached(
-                "DELETE FROM queue WHERE partner = ?1 AND id = ?2 AND cycle = ?3 AND number = ?4 AND owner = ?5",
-            )?
-            .execute((key.partner.as_bytes(), key.id.as_bytes(), turn.cycle, turn.number, life.as_bytes()))?,
+            .prepare_cached("DELETE FROM queue WHERE partner = ?1 AND id = ?2")?
+            .execute((key.partner.as_bytes(), key.id.as_bytes()))?,
     };
-    Ok(changed == 1)
+    Ok(seq.filter(|_| changed == 1))
 }
 
 /// Removes the queue row, whoever owns it, if it is in the cycle of the attempt.
@@ -172,13 +181,10 @@ fn settle_pending_row(conn: &Connection, outcome: &Outcome) -> Result<bool, Faul
     Ok(removed == 1)
 }
 
-/// Whether the notification is still there, and its partner was not erased.
-fn takes_facts(conn: &Connection, key: NotificationKey) -> Result<bool, Fault> {
-    let mut statement = conn.prepare_cached(
-        "SELECT 1 FROM notifications JOIN partners ON partners.id = partner
-         WHERE partner = ?1 AND notifications.id = ?2 AND data_key IS NOT NULL",
-    )?;
-    Ok(statement.exists((key.partner.as_bytes(), key.id.as_bytes()))?)
+/// The `seq` of the notification, if it is still there and its partner was not erased.
+fn takes_facts(conn: &Connection, key: NotificationKey) -> Result<Option<i64>, Fault> {
+    let mut statement = conn.prepare_cached("SELECT 1 FROM partners WHERE id = ?1 AND data_key IS NOT NULL")?;
+    if statement.exists([key.partner.as_bytes()])? { seq_of(conn, key) } else { Ok(None) }
 }
 
 /// Writes the fact. One that nothing follows from gives way to an earlier fact of the same life about the same attempt;
@@ -186,7 +192,7 @@ fn takes_facts(conn: &Connection, key: NotificationKey) -> Result<bool, Fault> {
 fn insert_fact(
     conn: &Connection,
     life: LifeId,
-    outcome: &Outcome,
+    (outcome, seq): (&Outcome, i64),
     fact: &AttemptFact,
     follows: Follows,
 ) -> Result<(), Fault> {
@@ -197,20 +203,21 @@ fn insert_fact(
     };
     let sql = match follows {
         Follows::Nothing => {
-            "INSERT INTO attempts (partner, id, cycle, number, life, started_at, duration_us, class, http_status,
+            "INSERT INTO attempts (partner, id, seq, cycle, number, life, started_at, duration_us, class, http_status,
                                    detail, next_due, result)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
              ON CONFLICT (partner, id, cycle, number, life) DO NOTHING"
         }
         Follows::Next(_) | Follows::Settled(_) => {
-            "INSERT OR REPLACE INTO attempts (partner, id, cycle, number, life, started_at, duration_us, class,
+            "INSERT OR REPLACE INTO attempts (partner, id, seq, cycle, number, life, started_at, duration_us, class,
                                               http_status, detail, next_due, result)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)"
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)"
         }
     };
     conn.prepare_cached(sql)?.execute((
         outcome.key.partner.as_bytes(),
         outcome.key.id.as_bytes(),
+        seq,
         outcome.turn.cycle,
         outcome.turn.number,
         life.as_bytes(),

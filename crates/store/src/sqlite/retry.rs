@@ -1,9 +1,11 @@
 //! A single manual retry.
 
 use super::SqliteStore;
+use super::accept::status_of;
 use super::detail::{detail, summary};
 use super::fault::Fault;
 use super::rows::{corrupt, moment};
+use super::writer::Session;
 use crate::{Error, Retried, SingleRetry};
 use capa_webhooks_core::id::{NotificationKey, PartnerId};
 use capa_webhooks_core::notification::{
@@ -23,7 +25,7 @@ impl SqliteStore {
         self.write(1, move |session| {
             let SingleRetry { key, now } = retry;
             let conn = &session.conn;
-            let Some(state) = state(conn, key)? else { return Ok(Retried::NotFound) };
+            let Some((state, seq)) = state(conn, key)? else { return Ok(Retried::NotFound) };
             let turn = match state.next(Input::Retry(Retry::Single), now) {
                 Ok(State::Pending(turn)) => turn,
                 Err(Refusal::TooManyRetries) => return Ok(Retried::TooManyRetries),
@@ -37,25 +39,26 @@ impl SqliteStore {
             if let Some(again_at) = limited_until(conn, key.partner, now)? {
                 return Ok(Retried::RateLimited { again_at });
             }
-            begin_cycle(conn, key, turn, now, Retry::Single)?;
-            let detail = detail(conn, &ring, key)?.ok_or_else(|| corrupt("notifications", "id", key.id))?;
+            begin_cycle(session, (key, seq), turn, now, Retry::Single)?;
+            let detail = detail(&session.conn, &ring, key)?.ok_or_else(|| corrupt("notifications", "id", key.id))?;
             Ok(Retried::Queued(Box::new(detail)))
         })
         .await
     }
 }
 
-/// Where a notification stands, as the state machine takes it; `None` if there is no such notification.
-fn state(conn: &Connection, key: NotificationKey) -> Result<Option<State>, Fault> {
-    let Some((summary, _)) = summary(conn, key)? else { return Ok(None) };
+/// Where a notification stands, as the state machine takes it, and its `seq`; `None` if there is no such notification.
+fn state(conn: &Connection, key: NotificationKey) -> Result<Option<(State, i64)>, Fault> {
+    let Some((summary, seq)) = summary(conn, key)? else { return Ok(None) };
     let settled = |end| State::Settled { cycle: summary.cycle, end };
-    Ok(Some(match summary.status {
+    let state = match summary.status {
         // A manual retry asks nothing of the turn.
         Status::Pending => State::Pending(Turn { cycle: summary.cycle, number: 1, due: summary.created_at }),
         Status::Sent => settled(End::Sent),
         Status::Failed => settled(End::Failed),
         Status::NotSent => settled(End::NotSent(reason(conn, key, summary.cycle)?)),
-    }))
+    };
+    Ok(Some((state, seq)))
 }
 
 fn reason(conn: &Connection, key: NotificationKey, cycle: u32) -> Result<NotSent, Fault> {
@@ -88,12 +91,16 @@ fn limited_until(conn: &Connection, partner: PartnerId, now: Timestamp) -> Resul
 
 /// Writes the new cycle and its queue row, which nobody owns.
 pub(super) fn begin_cycle(
-    conn: &Connection,
-    key: NotificationKey,
+    session: &mut Session,
+    (key, seq): (NotificationKey, i64),
     turn: Turn,
     now: Timestamp,
     via: Retry,
 ) -> Result<(), Fault> {
+    if let Some(status) = status_of(&session.conn, key)? {
+        session.moved(key, seq, status, Some(Status::Pending))?;
+    }
+    let conn = &session.conn;
     conn.prepare_cached("INSERT INTO cycles (partner, id, cycle, at, via) VALUES (?1, ?2, ?3, ?4, ?5)")?.execute((
         key.partner.as_bytes(),
         key.id.as_bytes(),
@@ -101,7 +108,7 @@ pub(super) fn begin_cycle(
         now.as_millis(),
         via.as_str(),
     ))?;
-    conn.prepare_cached("INSERT INTO queue (partner, id, cycle, number, due) VALUES (?1, ?2, ?3, ?4, ?5)")?
-        .execute((key.partner.as_bytes(), key.id.as_bytes(), turn.cycle, turn.number, turn.due.as_millis()))?;
+    conn.prepare_cached("INSERT INTO queue (partner, id, seq, cycle, number, due) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
+        .execute((key.partner.as_bytes(), key.id.as_bytes(), seq, turn.cycle, turn.number, turn.due.as_millis()))?;
     Ok(())
 }

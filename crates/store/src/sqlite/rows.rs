@@ -41,8 +41,8 @@ pub(super) fn partner_keys(
 
 /// The payload of a notification, opened.
 pub(super) fn payload(conn: &Connection, keys: &PartnerKeys, key: NotificationKey, seq: i64) -> Result<Bytes, Fault> {
-    let mut statement = conn.prepare_cached("SELECT sealed FROM payloads WHERE seq = ?1")?;
-    let corrupt = || corrupt("payloads", "sealed", key.id);
+    let mut statement = conn.prepare_cached("SELECT sealed FROM notifications WHERE seq = ?1")?;
+    let corrupt = || corrupt("notifications", "sealed", key.id);
     let plain = statement
         .query_row([seq], |row| Ok(keys.open(&Place::Payload(key), row.get_ref(0)?.as_blob()?)))
         .optional()?

@@ -259,16 +259,16 @@ async fn the_log_begins_anew_while_it_is_written() {
 #[tokio::test]
 async fn examine_finds_what_is_broken() {
     type Expected = fn(&Violation) -> bool;
-    let cases: [(&str, Expected); 15] = [
+    let cases: [(&str, Expected); 19] = [
         ("DELETE FROM queue", |found| matches!(found, Violation::Stranded(_))),
         ("DELETE FROM attempts WHERE result = 'SENT'", |found| matches!(found, Violation::Stranded(_))),
         ("UPDATE attempts SET result = NULL WHERE result = 'FAILED'", |found| matches!(found, Violation::Stranded(_))),
         (
-            "INSERT INTO queue (partner, id, cycle, number, due) SELECT partner, id, cycle, number, 0 FROM attempts",
+            "INSERT INTO queue (partner, id, seq, cycle, number, due) SELECT partner, id, seq, cycle, number, 0 FROM attempts",
             |found| matches!(found, Violation::SettledTwice(_)),
         ),
         (
-            "INSERT INTO attempts SELECT partner, id, cycle, number, randomblob(16), started_at, duration_us, class,
+            "INSERT INTO attempts SELECT id, partner, seq, cycle, number, randomblob(16), started_at, duration_us, class,
                  http_status, detail, next_due, result, reason FROM attempts WHERE result = 'SENT'",
             |found| matches!(found, Violation::SettledTwice(_)),
         ),
@@ -277,8 +277,8 @@ async fn examine_finds_what_is_broken() {
         ("UPDATE queue SET owner = randomblob(16)", |found| matches!(found, Violation::DeadOwner(..))),
         ("UPDATE nodes SET ended_at = 1", |found| matches!(found, Violation::DeadOwner(..))),
         ("UPDATE attempts SET number = 7", |found| matches!(found, Violation::TooManyAttempts(_))),
-        ("UPDATE payloads SET sealed = (SELECT sealed FROM payloads ORDER BY seq LIMIT 1)", |found| {
-            matches!(found, Violation::Unreadable { table: "payloads", .. })
+        ("UPDATE notifications SET sealed = (SELECT sealed FROM notifications ORDER BY seq LIMIT 1)", |found| {
+            matches!(found, Violation::Unreadable { table: "notifications", .. })
         }),
         ("UPDATE attempts SET detail = (SELECT detail FROM attempts LIMIT 1)", |found| {
             matches!(found, Violation::Unreadable { table: "attempts", .. })
@@ -289,7 +289,11 @@ async fn examine_finds_what_is_broken() {
         ("UPDATE partners SET data_key = zeroblob(81)", |found| {
             matches!(found, Violation::Unreadable { table: "partners", .. })
         }),
-        ("DELETE FROM payloads WHERE seq = 1", |found| matches!(found, Violation::Damaged(_))),
+        ("DELETE FROM notifications WHERE seq = 1", |found| matches!(found, Violation::Orphaned(_))),
+        ("DELETE FROM notifications WHERE seq = 1", |found| matches!(found, Violation::Unlisted(_))),
+        ("DELETE FROM listed WHERE seq = 1", |found| matches!(found, Violation::Unlisted(_))),
+        ("UPDATE counters SET count = count + 1", |found| matches!(found, Violation::Miscounted(_))),
+        ("DELETE FROM counters WHERE status = 'SENT'", |found| matches!(found, Violation::Miscounted(_))),
     ];
     for (sql, expected) in cases {
         let mut scene = Scene::new(InFolder::new()).await;
@@ -297,6 +301,7 @@ async fn examine_finds_what_is_broken() {
         scene.owned(partner).await;
         scene.sent(partner).await;
         scene.failed(partner).await;
+        scene.store().write(1, super::Session::list_all).await.unwrap();
         scene.assert_healthy().await;
         let hand = Connection::open(scene.engine.path()).unwrap();
         hand.execute_batch("PRAGMA ignore_check_constraints = ON").unwrap();
@@ -313,10 +318,10 @@ async fn a_broken_row_holds_up_no_other() {
     let broken = scene.unowned(partner).await;
     let whole = scene.unowned(partner).await;
     let hand = Connection::open(scene.engine.path()).unwrap();
-    hand.execute_batch("UPDATE payloads SET sealed = zeroblob(99) WHERE seq = 1").unwrap();
+    hand.execute_batch("UPDATE notifications SET sealed = zeroblob(99) WHERE seq = 1").unwrap();
     assert_eq!(scene.claim_all().await.iter().map(|job| job.key).collect::<Vec<_>>(), [whole]);
     let read = scene.store().notification(broken).await;
-    assert!(matches!(read, Err(Error::Corrupt { table: "payloads", column: "sealed", .. })), "{read:?}");
+    assert!(matches!(read, Err(Error::Corrupt { table: "notifications", column: "sealed", .. })), "{read:?}");
     assert!(scene.store().notification(whole).await.unwrap().is_some());
 }
 

@@ -10,38 +10,46 @@
 //! a transaction of its own, so that only the one at fault fails. That is why work can be applied more than once.
 
 use super::checkpoint::{Checkpoints, within_policy};
+use super::counters::Counters;
 use super::fault::{AfterFailure, Fault, after_failure};
+use super::listing::{Listing, Unlisted};
 use super::open::{BUSY_TIMEOUT, Commit};
 use crate::Error;
-use capa_webhooks_core::id::{LifeId, PartnerId};
+use capa_webhooks_core::id::{LifeId, NotificationKey, PartnerId};
+use capa_webhooks_core::notification::Status;
 use rusqlite::Connection;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 /// A batch takes no further work once it holds this many rows.
 const MOST_ROWS: usize = 4096;
-/// Calls that may wait for the writer; more wait for a place, in order.
-const MOST_WAITING: usize = 4096;
+/// After so long without work the writer begins to list what is not listed yet.
+const IDLE: Duration = Duration::from_secs(1);
+/// Rows that it then lists at a time.
+const IDLE_ROWS: usize = 256;
+/// Between one time and the next.
+const IDLE_PAUSE: Duration = Duration::from_millis(2);
 
 type Stopwatch = Arc<dyn Fn() -> u64 + Send + Sync>;
 type OnCommit = Arc<dyn Fn(&Commit) + Send + Sync>;
 
 /// The way to the writer thread. Dropping it lets the thread finish what waits, and waits for it.
 pub(super) struct Writer {
-    work: Option<mpsc::Sender<Box<dyn Work>>>,
+    work: Option<Sender<Box<dyn Work>>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Writer {
     pub(super) fn start(session: Session, stopwatch: Stopwatch, on_commit: OnCommit) -> std::io::Result<Self> {
-        let (sender, receiver) = mpsc::channel(MOST_WAITING);
+        let (sender, receiver) = channel();
         let thread = std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || {
             let _guard = EndOnPanic;
-            serve(session, receiver, &stopwatch, &on_commit);
+            serve(session, &receiver, &stopwatch, &on_commit);
         })?;
         Ok(Self { work: Some(sender), thread: Some(thread) })
     }
@@ -56,7 +64,7 @@ impl Writer {
         let (reply, answer) = oneshot::channel();
         let gone = || Error::Failed("the store's writer has ended".to_owned());
         let work = self.work.as_ref().ok_or_else(gone)?;
-        work.send(Box::new(Request { rows, apply, done: None, reply })).await.map_err(|_| gone())?;
+        work.send(Box::new(Request { rows, apply, done: None, reply })).map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
 }
@@ -115,10 +123,12 @@ pub(super) struct Session {
     wipe_log: bool,
     partners: HashMap<PartnerId, bool>,
     lives: HashMap<LifeId, bool>,
+    listing: Listing,
+    counters: Counters,
 }
 
 impl Session {
-    pub(super) fn new(mut conn: Connection, checkpoints: Checkpoints) -> Result<Self, Fault> {
+    pub(super) fn new(mut conn: Connection, checkpoints: Checkpoints, run_length: usize) -> Result<Self, Fault> {
         let log_pages = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&log_pages);
         // Setting the hook also switches off SQLite's own checkpoints, which use it.
@@ -127,13 +137,14 @@ impl Session {
             Ok(())
         }))?;
         let seq = conn.query_row(
-            "SELECT max(coalesce((SELECT max(seq) FROM payloads), 0),
+            "SELECT max(coalesce((SELECT max(seq) FROM notifications), 0),
                         coalesce((SELECT value FROM meta WHERE name = 'seq'), 0))",
             [],
             |row| row.get(0),
         )?;
-        let (partners, lives) = <_>::default();
-        Ok(Self { conn, seq, log_pages, checkpoints, wipe_log: false, partners, lives })
+        let listing = Listing::load(&conn, run_length)?;
+        let (partners, lives, counters) = <_>::default();
+        Ok(Self { conn, seq, log_pages, checkpoints, wipe_log: false, partners, lives, listing, counters })
     }
 
     /// The next notification's place in the order of commits.
@@ -175,6 +186,27 @@ impl Session {
         self.lives.clear();
     }
 
+    /// To be called with every notification that is written.
+    pub(super) fn accepted(&mut self, row: Unlisted) {
+        self.listing.accepted(row);
+    }
+
+    /// To be called when a notification goes from one status to another, or (to none) before it is removed.
+    pub(super) fn moved(
+        &mut self,
+        key: NotificationKey,
+        seq: i64,
+        from: Status,
+        to: Option<Status>,
+    ) -> Result<(), Fault> {
+        self.counters.moved(&self.conn, &self.listing, (key, seq), from, to)
+    }
+
+    /// Brings the lists up to everything that was accepted in earlier transactions.
+    pub(super) fn list_all(&mut self) -> Result<(), Fault> {
+        self.listing.list_all(&self.conn, &mut self.counters)
+    }
+
     fn begin(&mut self) -> Result<(), Fault> {
         self.forget();
         self.conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
@@ -193,14 +225,25 @@ impl Session {
         {
             end_process("rolling back", &error.into());
         }
+        self.listing.rolled_back();
+        self.counters.rolled_back();
     }
 
     fn apply_all(&mut self, batch: &mut [Box<dyn Work>]) -> Result<(), Fault> {
         self.begin()?;
-        for work in batch {
+        let mut rows = 0;
+        for work in batch.iter_mut() {
             work.apply(self)?;
+            rows += work.rows();
         }
-        self.commit()
+        if batch.is_empty() {
+            rows = IDLE_ROWS;
+        }
+        self.listing.list_some(&self.conn, &mut self.counters, rows, batch.is_empty())?;
+        self.counters.write(&self.conn)?;
+        self.commit()?;
+        self.listing.committed();
+        Ok(())
     }
 
     /// Pages in the log.
@@ -221,21 +264,44 @@ impl Session {
     }
 }
 
-fn serve(mut session: Session, mut queue: mpsc::Receiver<Box<dyn Work>>, stopwatch: &Stopwatch, on_commit: &OnCommit) {
-    while let Some(first) = queue.blocking_recv() {
-        let mut rows = first.rows();
-        let mut batch = vec![first];
-        while rows < MOST_ROWS
-            && let Ok(next) = queue.try_recv()
-        {
-            rows += next.rows();
-            batch.push(next);
+fn serve(mut session: Session, queue: &Receiver<Box<dyn Work>>, stopwatch: &Stopwatch, on_commit: &OnCommit) {
+    let mut patience = IDLE;
+    loop {
+        match queue.recv_timeout(patience) {
+            Ok(first) => {
+                patience = IDLE;
+                let mut rows = first.rows();
+                let mut batch = vec![first];
+                while rows < MOST_ROWS
+                    && let Ok(next) = queue.try_recv()
+                {
+                    rows += next.rows();
+                    batch.push(next);
+                }
+                run(&mut session, batch, stopwatch, on_commit);
+            }
+            Err(RecvTimeoutError::Timeout) if session.listing.is_behind() => {
+                patience = list_when_idle(&mut session);
+            }
+            Err(RecvTimeoutError::Timeout) => patience = IDLE,
+            Err(RecvTimeoutError::Disconnected) => return,
         }
-        run(&mut session, batch, stopwatch, on_commit);
         let pages = session.log_pages();
         session.checkpoints.between_batches(&session.conn, pages);
         if session.wipe_log {
             within_policy("wiping the log", session.wipe_log());
+        }
+    }
+}
+
+/// Lists some rows in a transaction of their own, and says how long to wait for work before the next.
+fn list_when_idle(session: &mut Session) -> Duration {
+    match session.apply_all(&mut []) {
+        Ok(()) => IDLE_PAUSE,
+        Err(fault) => {
+            session.roll_back();
+            within_policy("listing", Err(fault));
+            IDLE
         }
     }
 }

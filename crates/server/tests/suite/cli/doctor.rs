@@ -58,9 +58,9 @@ fn a_queue_that_disagrees_with_the_rest_is_found() {
 #[test]
 fn what_cannot_be_opened_is_found() {
     let (place, _) = store_with_a_pending_notification();
-    sql(&place.path("data/capa-webhooks.db"), "UPDATE payloads SET sealed = zeroblob(100)");
+    sql(&place.path("data/capa-webhooks.db"), "UPDATE notifications SET sealed = zeroblob(100)");
     let said = place.bad(&["doctor"]);
-    assert!(said.contains("of payloads cannot be opened with this master key"), "{said}");
+    assert!(said.contains("of notifications cannot be opened with this master key"), "{said}");
 }
 
 #[test]

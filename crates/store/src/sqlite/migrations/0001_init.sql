@@ -1,8 +1,9 @@
 -- The tables of Capa Webhooks. Times are milliseconds since the Unix epoch, ids the 16 bytes of a UUID.
 --
--- What an event costs (happy path): one row each in payloads, notifications and attempts, and one in queue that is gone
--- again when the event is settled. No further index is touched, and every row lands at the end of its partner's rows
--- (ids are UUIDv7), so that a batch changes few pages. Each index here says who reads it.
+-- What an event costs (happy path): one row each in notifications and attempts, and one in queue that is gone again when
+-- the event is settled. These rows land at the end of their tables, whichever partner they belong to, so that a batch
+-- of many partners changes as few pages as one of a single partner. What lists need in the order of partners (`listed`,
+-- `counters`) follows a few thousand events behind, in sorted runs. Each index here says who reads it.
 
 CREATE TABLE meta (
     name  TEXT NOT NULL PRIMARY KEY,
@@ -67,19 +68,24 @@ CREATE TABLE platform_keys (
     revoked_at  INTEGER
 ) STRICT, WITHOUT ROWID;
 
--- The sealed bodies, apart from the rest: lists and counts then read narrow rows only. In place of an index on
--- (partner, id) over one wide table, the narrow table is that index. `seq` rises in the order of the commits.
-CREATE TABLE payloads (
-    seq    INTEGER NOT NULL PRIMARY KEY,
-    sealed BLOB    NOT NULL
-) STRICT;
-
--- Append-only. No index by transaction or user: their entries would fall on random pages, a whole page of log for each
--- event; a search reads the partner's narrow rows instead. The two hashes are also the resource key: the transaction's,
--- or the user's where the event is of no transaction.
+-- Append-only, in the order of the commits (`seq`). The two hashes are also the resource key: the transaction's, or the
+-- user's where the event is of no transaction. The sealed body comes last, so that the rest is read without it.
 CREATE TABLE notifications (
+    seq              INTEGER NOT NULL PRIMARY KEY,
     partner          BLOB    NOT NULL,
     id               BLOB    NOT NULL CHECK (length(id) = 16),
+    event            TEXT    NOT NULL,
+    accepted_at      INTEGER NOT NULL,
+    transaction_hash INTEGER,
+    user_hash        INTEGER NOT NULL,
+    sealed           BLOB    NOT NULL
+) STRICT;
+
+-- The notifications again, without their bodies, in the order of lists. Follows behind: see `meta`, `listed_to`, the
+-- newest `seq` up to which every notification is listed. Some later ones may be listed too.
+CREATE TABLE listed (
+    partner          BLOB    NOT NULL,
+    id               BLOB    NOT NULL,
     seq              INTEGER NOT NULL,
     event            TEXT    NOT NULL,
     accepted_at      INTEGER NOT NULL,
@@ -88,10 +94,21 @@ CREATE TABLE notifications (
     PRIMARY KEY (partner, id)
 ) STRICT, WITHOUT ROWID;
 
+-- How many listed notifications there are, by the hour of their acceptance: totals are sums of few rows.
+CREATE TABLE counters (
+    partner BLOB    NOT NULL,
+    hour    INTEGER NOT NULL,
+    event   TEXT    NOT NULL,
+    status  TEXT    NOT NULL CHECK (status = 'PENDING' OR status = 'SENT' OR status = 'FAILED' OR status = 'NOT_SENT'),
+    count   INTEGER NOT NULL,
+    PRIMARY KEY (partner, hour, event, status)
+) STRICT, WITHOUT ROWID;
+
 -- One row for every notification that is not settled. This is the whole truth about what is still to be done.
 CREATE TABLE queue (
     partner BLOB    NOT NULL,
     id      BLOB    NOT NULL,
+    seq     INTEGER NOT NULL,
     cycle   INTEGER NOT NULL CHECK (cycle >= 1),
     number  INTEGER NOT NULL CHECK (number BETWEEN 1 AND 6),
     due     INTEGER NOT NULL,
@@ -103,11 +120,12 @@ CREATE TABLE queue (
 CREATE INDEX queue_unowned ON queue (partner, due) WHERE owner IS NULL AND blocked = 0;
 
 -- Append-only facts. The life is part of the key: after a crash or a takeover two lives may have made the same attempt.
--- A fact with a result is the one that settled its cycle. No IN over three values or more in these checks: SQLite
+-- A fact with a result is the one that settled its cycle. The id comes first in the key, because ids rise with time. No IN over three values or more in these checks: SQLite
 -- would build a table of the values anew for every row.
 CREATE TABLE attempts (
-    partner     BLOB    NOT NULL,
     id          BLOB    NOT NULL,
+    partner     BLOB    NOT NULL,
+    seq         INTEGER NOT NULL,                            -- of the notification
     cycle       INTEGER NOT NULL CHECK (cycle >= 1),
     number      INTEGER NOT NULL CHECK (number BETWEEN 1 AND 6),
     life        BLOB    NOT NULL,                            -- all zeros where no life took part
@@ -123,7 +141,7 @@ CREATE TABLE attempts (
     result      TEXT    CHECK (result = 'SENT' OR result = 'FAILED' OR result = 'NOT_SENT'),
     reason      TEXT    CHECK (reason = 'no_url' OR reason = 'partner_disabled' OR reason = 'event_filtered'
                                OR reason = 'partner_erased'),
-    PRIMARY KEY (partner, id, cycle, number, life),
+    PRIMARY KEY (id, partner, cycle, number, life),
     CHECK (result IS NOT 'SENT' OR class = 'acked'),
     CHECK (result IS NOT 'FAILED' OR class NOT IN ('acked', 'not_sent')),
     CHECK ((class = 'not_sent') = (result IS 'NOT_SENT')),
@@ -131,7 +149,7 @@ CREATE TABLE attempts (
     CHECK (next_due IS NULL OR result IS NULL)
 ) STRICT, WITHOUT ROWID;
 -- Read by lists of a status. What was simply sent never enters it.
-CREATE INDEX attempts_unhappy ON attempts (partner, id, cycle, result) WHERE result IN ('FAILED', 'NOT_SENT');
+CREATE INDEX attempts_unhappy ON attempts (partner, id, cycle, result, seq) WHERE result IN ('FAILED', 'NOT_SENT');
 
 -- Append-only: one row for each manual retry. The first cycle has none.
 CREATE TABLE cycles (

@@ -1,0 +1,194 @@
+//! The order of lists, which follows the order of commits a little behind.
+//!
+//! To put each event at its partner's place in `listed` at once would change a page for each event of many partners. So
+//! the writer remembers what it accepted; when that is enough for a run, it sorts the run by partner, and with every
+//! following batch it writes some of it into `listed` and counts it in `counters`. When a run is through,
+//! `meta.listed_to` rises to its newest `seq`.
+//!
+//! A reader takes the rows of `listed`, and of those in `notifications` beyond `listed_to` the ones that are not listed
+//! yet: within one read transaction that is every notification once. After a crash the next start reads what lies
+//! beyond `listed_to` again; what is listed already is passed over, and not counted twice.
+
+use super::accept::status_of;
+use super::counters::Counters;
+use super::fault::Fault;
+use capa_webhooks_core::id::{NotificationId, NotificationKey, PartnerId};
+use rusqlite::{Connection, params};
+use std::sync::Arc;
+
+/// Events in a run, if nothing else is asked for.
+pub(super) const RUN: usize = 4096;
+/// The fewest rows that a batch lists while a run goes on.
+const FEWEST: usize = 32;
+
+/// The newest `seq` up to which everything is listed, as SQL.
+pub(super) const LISTED_TO: &str = "coalesce((SELECT value FROM meta WHERE name = 'listed_to'), 0)";
+
+/// A notification that is to be listed.
+pub(super) struct Unlisted {
+    pub(super) key: NotificationKey,
+    pub(super) seq: i64,
+    pub(super) event: Arc<str>,
+    pub(super) accepted_at: i64,
+    pub(super) transaction_hash: Option<i64>,
+    pub(super) user_hash: i64,
+}
+
+/// What the writer knows of the listing. Follows the transactions: see [`Self::committed`] and [`Self::rolled_back`].
+pub(super) struct Listing {
+    /// Events in a run.
+    run_length: usize,
+    /// Accepted, not in a run yet, in the order of `seq`; the first `waiting_committed` of them in earlier transactions.
+    waiting: Vec<Unlisted>,
+    waiting_committed: usize,
+    /// The run that is being listed, in the order of `listed`; the first `written` of it are, `written_committed` for
+    /// good.
+    run: Vec<Unlisted>,
+    written: usize,
+    written_committed: usize,
+    /// The newest `seq` of the run, or of the last one.
+    run_to: i64,
+    /// The newest `seq` up to which everything is listed.
+    listed_to: i64,
+}
+
+impl Listing {
+    /// Reads what is not listed yet.
+    pub(super) fn load(conn: &Connection, run_length: usize) -> Result<Self, Fault> {
+        let listed_to: i64 = conn.query_row(&format!("SELECT {LISTED_TO}"), [], |row| row.get(0))?;
+        let mut statement = conn.prepare(
+            "SELECT partner, id, seq, event, accepted_at, transaction_hash, user_hash FROM notifications
+             WHERE seq > ?1 ORDER BY seq",
+        )?;
+        let waiting: Vec<Unlisted> = statement
+            .query_map([listed_to], |row| {
+                let (partner, id) = (PartnerId::from_bytes(row.get(0)?), NotificationId::from_bytes(row.get(1)?));
+                Ok(Unlisted {
+                    key: NotificationKey { partner, id },
+                    seq: row.get(2)?,
+                    event: row.get(3)?,
+                    accepted_at: row.get(4)?,
+                    transaction_hash: row.get(5)?,
+                    user_hash: row.get(6)?,
+                })
+            })?
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            run_length: run_length.max(1),
+            waiting_committed: waiting.len(),
+            waiting,
+            run: Vec::new(),
+            written: 0,
+            written_committed: 0,
+            // What a run before the crash has listed may lie anywhere in what was read.
+            run_to: i64::MAX,
+            listed_to,
+        })
+    }
+
+    /// The open transaction accepts this.
+    pub(super) fn accepted(&mut self, row: Unlisted) {
+        self.waiting.push(row);
+    }
+
+    /// Whether something waits to be listed.
+    pub(super) fn is_behind(&self) -> bool {
+        self.written < self.run.len() || self.waiting_committed > 0
+    }
+
+    /// Whether the notification is listed, as far as the open transaction has come.
+    pub(super) fn holds(&self, conn: &Connection, key: NotificationKey, seq: i64) -> Result<bool, Fault> {
+        if seq <= self.listed_to {
+            return Ok(true);
+        }
+        if seq > self.run_to {
+            return Ok(false);
+        }
+        let mut statement = conn.prepare_cached("SELECT 1 FROM listed WHERE partner = ?1 AND id = ?2")?;
+        Ok(statement.exists((key.partner.as_bytes(), key.id.as_bytes()))?)
+    }
+
+    /// Lists some rows of the run within the open transaction; begins a run if there is enough for one, or if `hurry`.
+    pub(super) fn list_some(
+        &mut self,
+        conn: &Connection,
+        counters: &mut Counters,
+        rows: usize,
+        hurry: bool,
+    ) -> Result<(), Fault> {
+        if self.run.is_empty() && (hurry || self.waiting_committed >= self.run_length) {
+            self.begin_run();
+        }
+        let end = self.run.len().min(self.written + rows.max(FEWEST));
+        if self.written == end {
+            return Ok(());
+        }
+        list(conn, counters, &self.run[self.written..end])?;
+        self.written = end;
+        if self.written == self.run.len() {
+            conn.prepare_cached("INSERT OR REPLACE INTO meta (name, value) VALUES ('listed_to', ?1)")?
+                .execute([self.run_to])?;
+        }
+        Ok(())
+    }
+
+    /// Lists everything that was accepted in earlier transactions.
+    pub(super) fn list_all(&mut self, conn: &Connection, counters: &mut Counters) -> Result<(), Fault> {
+        self.begin_run();
+        self.list_some(conn, counters, self.run.len(), false)
+    }
+
+    /// A run of all that waits, and of what is left of the run before.
+    fn begin_run(&mut self) {
+        // What this transaction has listed stays in the run: it may be rolled back, and to list it twice changes nothing.
+        self.run.drain(..self.written_committed);
+        (self.written, self.written_committed) = (0, 0);
+        self.run.extend(self.waiting.drain(..self.waiting_committed));
+        self.waiting_committed = 0;
+        if let Some(newest) = self.run.last() {
+            self.run_to = newest.seq;
+        }
+        self.run.sort_unstable_by_key(|row| (row.key.partner, row.key.id));
+    }
+
+    /// The open transaction was committed.
+    pub(super) fn committed(&mut self) {
+        self.waiting_committed = self.waiting.len();
+        self.written_committed = self.written;
+        if self.written == self.run.len() && self.run_to != i64::MAX {
+            self.listed_to = self.listed_to.max(self.run_to);
+            self.run.clear();
+            (self.written, self.written_committed) = (0, 0);
+        }
+    }
+
+    /// The open transaction was rolled back.
+    pub(super) fn rolled_back(&mut self) {
+        self.waiting.truncate(self.waiting_committed);
+        self.written = self.written_committed;
+    }
+}
+
+fn list(conn: &Connection, counters: &mut Counters, rows: &[Unlisted]) -> Result<(), Fault> {
+    let mut insert = conn.prepare_cached(
+        "INSERT INTO listed (partner, id, seq, event, accepted_at, transaction_hash, user_hash)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING",
+    )?;
+    for row in rows {
+        let new = insert.execute(params![
+            row.key.partner.as_bytes(),
+            row.key.id.as_bytes(),
+            row.seq,
+            row.event,
+            row.accepted_at,
+            row.transaction_hash,
+            row.user_hash
+        ])?;
+        if new == 1
+            && let Some(status) = status_of(conn, row.key)?
+        {
+            counters.add(row.key.partner, row.accepted_at, &row.event, status, 1);
+        }
+    }
+    Ok(())
+}
