@@ -9,7 +9,7 @@ use capa_webhooks_core::engine::words::Job;
 use capa_webhooks_core::notification::NotSent;
 use capa_webhooks_core::outcome::judge;
 use capa_webhooks_receiver::headers::{WEBHOOK_ID, WEBHOOK_SIGNATURE, WEBHOOK_TIMESTAMP};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 
 /// Makes the attempt and gives the report for the engine.
 pub(super) async fn make(context: &Context, job: Job) -> Input {
@@ -44,19 +44,21 @@ async fn post(context: &Context, job: &Job, profile: &Profile, target: &Target) 
     }
 }
 
-fn headers(context: &Context, job: &Job, profile: &Profile) -> HeaderMap {
+fn headers(
+    context: &Context,
+    job: &Job,
+    profile: &Profile,
+) -> impl IntoIterator<Item = (HeaderName, HeaderValue)> + use<> {
     let id = job.key.id.to_string();
     let timestamp = context.clock.now().as_seconds();
     let hex = value(profile.signer.capa_signature(&job.body));
     let standard = value(profile.signer.webhook_signature(&id, timestamp, &job.body));
-    let mut headers = HeaderMap::with_capacity(context.signature_headers.len() + 3);
-    for name in context.signature_headers.iter() {
-        headers.insert(name.clone(), hex.clone());
-    }
-    headers.insert(HeaderName::from_static(WEBHOOK_ID), value(id));
-    headers.insert(HeaderName::from_static(WEBHOOK_TIMESTAMP), HeaderValue::from(timestamp));
-    headers.insert(HeaderName::from_static(WEBHOOK_SIGNATURE), standard);
-    headers
+    let names = context.signature_headers.clone();
+    (0..names.len()).map(move |index| (names[index].clone(), hex.clone())).chain([
+        (HeaderName::from_static(WEBHOOK_ID), value(id)),
+        (HeaderName::from_static(WEBHOOK_TIMESTAMP), HeaderValue::from(timestamp)),
+        (HeaderName::from_static(WEBHOOK_SIGNATURE), standard),
+    ])
 }
 
 fn value(text: String) -> HeaderValue {

@@ -7,7 +7,7 @@
 //! All steps share the connect timeout. What is left of it is divided among the addresses that are still to be tried,
 //! so that a dead first address leaves time for the others.
 
-use super::failure::{self, ConnectFailed, Step};
+use super::failure::{self, Step};
 use super::stream::Stream;
 use crate::clock::{Clock, Stopwatch};
 use capa_webhooks_core::destination::Destinations;
@@ -19,9 +19,7 @@ use rustls::pki_types::ServerName;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -30,10 +28,7 @@ use tokio_rustls::TlsConnector;
 const MOST_ADDRESSES: usize = 8;
 
 /// Opens connections to receivers.
-#[derive(Clone)]
-pub(super) struct Connector(Arc<Inner>);
-
-struct Inner {
+pub(super) struct Connector {
     destinations: Arc<Destinations>,
     timeout: Duration,
     clock: Clock,
@@ -47,27 +42,11 @@ impl Connector {
         clock: Clock,
         tls: Arc<ClientConfig>,
     ) -> Self {
-        Self(Arc::new(Inner { destinations, timeout, clock, tls: tls.into() }))
-    }
-}
-
-impl tower_service::Service<Uri> for Connector {
-    type Response = Stream;
-    type Error = ConnectFailed;
-    type Future = Pin<Box<dyn Future<Output = Result<Stream, ConnectFailed>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ConnectFailed>> {
-        Poll::Ready(Ok(()))
+        Self { destinations, timeout, clock, tls: tls.into() }
     }
 
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let inner = self.0.clone();
-        Box::pin(async move { inner.open(&uri).await.map_err(ConnectFailed) })
-    }
-}
-
-impl Inner {
-    async fn open(&self, uri: &Uri) -> Result<Stream, Failure> {
+    /// Opens a connection to the URL's host.
+    pub(super) async fn open(&self, uri: &Uri) -> Result<Stream, Failure> {
         let secure = uri.scheme() == Some(&Scheme::HTTPS);
         // IPv6 literals stand in brackets in a URL, and nowhere else.
         let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');

@@ -18,11 +18,6 @@ use std::time::Duration;
 /// The most names of a certificate that are shown.
 const MOST_NAMES: usize = 5;
 
-/// Carries a failure through hyper.
-#[derive(Debug, thiserror::Error)]
-#[error("{}", .0.message)]
-pub(super) struct ConnectFailed(pub(super) Failure);
-
 /// A step of connecting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
@@ -126,9 +121,6 @@ pub(super) fn switched_protocols() -> Failure {
 
 /// A request that got no complete answer; `status` is the one that came before.
 pub(super) fn exchange(error: &(dyn Error + 'static), status: Option<u16>) -> Failure {
-    if let Some(ConnectFailed(failure)) = chain(error).find_map(|error| error.downcast_ref()) {
-        return failure.clone();
-    }
     let (kind, message) = if chain(error).any(|error| is(error, hyper::Error::is_parse_too_large)) {
         (FailureKind::Protocol, "The head of the answer is too long, or has too many headers.".to_owned())
     } else if chain(error).any(|error| is(error, hyper::Error::is_parse)) {

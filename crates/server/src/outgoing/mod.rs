@@ -8,7 +8,8 @@
 //! | check the URL | `target` | a URL that the operator's rules refuse is never called, even if it was registered before they tightened |
 //! | connect | `connector` | every address is checked when it is connected to, and the connection goes to exactly that address |
 //! | TLS | `tls` | the certificate is valid for the host, under the machine's roots |
-//! | exchange | here | at most one request is written; redirects, proxies, cookies and compression do not exist |
+//! | find a connection | `pool` | one that is kept, young and open; else a new one |
+//! | exchange | here, `connection` | at most one request is written; redirects, proxies, cookies and compression do not exist |
 //! | read | `body` | at most [`KEPT_BODY`] of the body; if there is more, the connection is not used again |
 //! | failure | `failure` | a kind, and words for the partner's developer that hold no URL, header, secret or payload |
 //!
@@ -18,8 +19,10 @@
 //! [`KEPT_BODY`]: capa_webhooks_core::outcome::KEPT_BODY
 
 mod body;
+mod connection;
 mod connector;
 mod failure;
+mod pool;
 mod stream;
 mod target;
 #[cfg(test)]
@@ -34,26 +37,18 @@ use bytes::Bytes;
 use capa_webhooks_core::destination::Destinations;
 use capa_webhooks_core::engine::words::Attempt;
 use capa_webhooks_core::outcome::{Answer, Failure, parse_retry_after};
+use connection::Connection;
 use connector::Connector;
 use http::header::{CONTENT_TYPE, HOST, RETRY_AFTER, USER_AGENT};
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
-use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper::body::Incoming;
+use pool::Pool;
 use rustls::pki_types::CertificateDer;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// How many idle connections are kept for each scheme, host and port.
-const MOST_IDLE: usize = 64;
-
-/// How long an idle connection is kept.
-const LONGEST_IDLE: Duration = Duration::from_secs(30);
-
-/// Where reading the head of an answer stops, give or take one read, and so what a connection buffers. The number of
-/// headers is limited to 100 by hyper.
-const LONGEST_HEAD: usize = 32 * 1024;
+use target::Way;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const PRODUCT: HeaderValue = HeaderValue::from_static(concat!("capa-webhooks/", env!("CARGO_PKG_VERSION")));
@@ -72,9 +67,9 @@ pub struct Options {
 }
 
 /// Posts to receivers, over connections that it keeps.
-#[derive(Clone)]
 pub struct Client {
-    http: hyper_util::client::legacy::Client<Connector, Full<Bytes>>,
+    connector: Connector,
+    pool: Pool,
     destinations: Arc<Destinations>,
     clock: Clock,
 }
@@ -87,18 +82,7 @@ impl Client {
     pub fn new(options: Options) -> Result<Self, NoRoots> {
         let Options { destinations, connect_timeout, clock, extra_roots } = options;
         let connector = Connector::new(destinations.clone(), connect_timeout, clock.clone(), tls::config(extra_roots)?);
-        let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(LONGEST_IDLE)
-            .pool_max_idle_per_host(MOST_IDLE)
-            .http1_max_buf_size(LONGEST_HEAD)
-            // A kept connection can close between being chosen and being written to. hyper then gives the request back,
-            // and it is sent on another connection: but only while it was still in the connection's queue, when no byte
-            // of it had been encoded. Once it was taken from the queue, a lost connection is a failed attempt. So one
-            // post never writes its request twice.
-            .retry_canceled_requests(true)
-            .build(connector);
-        Ok(Self { http, destinations, clock })
+        Ok(Self { connector, pool: Pool::new(clock.clone()), destinations, clock })
     }
 
     /// Checks and takes apart a URL, once for many posts. A URL that may not be called gives a target that refuses
@@ -109,16 +93,25 @@ impl Client {
 
     /// Makes one attempt: one POST of `body`, with `headers` beside those that every request has (`host`,
     /// `content-type`, `user-agent`, `content-length`). `deadline` covers everything, the answer's body included.
-    pub async fn post(&self, target: &Target, headers: HeaderMap, body: Bytes, deadline: Duration) -> Attempt {
+    pub async fn post(
+        &self,
+        target: &Target,
+        headers: impl IntoIterator<Item = (HeaderName, HeaderValue)>,
+        body: Bytes,
+        deadline: Duration,
+    ) -> Attempt {
         let started_at = self.clock.now();
         let stopwatch = self.clock.stopwatch();
         let mut status = None;
-        let answer = match request(target, headers, body) {
+        let answer = match target.way() {
             Err(refused) => Err(refused),
-            Ok(request) => match self.clock.deadline(deadline, self.exchange(request, &mut status)).await {
-                Ok(answer) => answer,
-                Err(_) => Err(failure::deadline(status.map(|status| status.as_u16()), deadline)),
-            },
+            Ok(way) => {
+                let exchange = self.exchange(way, request(way, headers, body), &mut status);
+                match self.clock.deadline(deadline, exchange).await {
+                    Ok(answer) => answer,
+                    Err(_) => Err(failure::deadline(status.map(|status: StatusCode| status.as_u16()), deadline)),
+                }
+            }
         };
         Attempt {
             started_at,
@@ -131,11 +124,11 @@ impl Client {
     /// Sends the request and reads the answer; tells `status` as soon as it is known.
     async fn exchange(
         &self,
-        mut request: Request<Full<Bytes>>,
+        way: &Way,
+        request: Request<Full<Bytes>>,
         status: &mut Option<StatusCode>,
     ) -> Result<Answer, Failure> {
-        let connection = capture_connection(&mut request);
-        let response = self.http.request(request).await.map_err(|error| failure::exchange(&error, None))?;
+        let (mut connection, response) = self.send(way, request).await?;
         let code = response.status();
         *status = Some(code);
         if code == StatusCode::SWITCHING_PROTOCOLS {
@@ -143,12 +136,52 @@ impl Client {
         }
         let retry_after = self.retry_after(response.headers());
         let mut incoming = response.into_body();
-        let read = body::read(&mut incoming).await;
+        let read = connection.while_open(body::read(&mut incoming)).await;
         let read = read.map_err(|error| failure::exchange(&error, Some(code.as_u16())))?;
-        if read.more {
-            close(&connection);
+        if !read.more && connection.is_ready().await {
+            self.pool.keep(&way.origin, connection);
         }
         Ok(Answer::Response { status: code.as_u16(), body: read.kept, retry_after })
+    }
+
+    /// Sends the request over a connection that is kept, or else over a new one.
+    ///
+    /// A kept connection can close between being taken and being written to. Then hyper gives the request back, but only
+    /// while no byte of it was encoded, and the next connection takes it. Once it was, a lost connection is a failed
+    /// attempt. So one post never writes its request twice.
+    async fn send(
+        &self,
+        way: &Way,
+        mut request: Request<Full<Bytes>>,
+    ) -> Result<(Connection, Response<Incoming>), Failure> {
+        while let Some(mut connection) = self.pool.take(&way.origin) {
+            if !connection.is_ready().await {
+                continue;
+            }
+            match connection.send(request).await {
+                Ok(response) => return Ok((connection, response)),
+                Err(mut error) => match error.take_message() {
+                    Some(unsent) => request = unsent,
+                    None => return Err(failure::exchange(error.error(), None)),
+                },
+            }
+        }
+        // Seldom, and large: kept apart, so that the usual post stays small.
+        Box::pin(self.send_anew(way, request)).await
+    }
+
+    async fn send_anew(
+        &self,
+        way: &Way,
+        request: Request<Full<Bytes>>,
+    ) -> Result<(Connection, Response<Incoming>), Failure> {
+        let stream = self.connector.open(&way.uri).await?;
+        let started = Connection::start(stream, &self.clock).await;
+        let mut connection = started.map_err(|error| failure::exchange(&error, None))?;
+        match connection.send(request).await {
+            Ok(response) => Ok((connection, response)),
+            Err(error) => Err(failure::exchange(error.error(), None)),
+        }
     }
 
     fn retry_after(&self, headers: &HeaderMap) -> Option<Duration> {
@@ -162,24 +195,19 @@ impl fmt::Debug for Client {
     }
 }
 
-fn request(target: &Target, headers: HeaderMap, body: Bytes) -> Result<Request<Full<Bytes>>, Failure> {
-    let way = target.way()?;
-    let mut all = HeaderMap::with_capacity(headers.len() + 4);
+fn request(
+    way: &Way,
+    headers: impl IntoIterator<Item = (HeaderName, HeaderValue)>,
+    body: Bytes,
+) -> Request<Full<Bytes>> {
+    let mut request = Request::new(Full::new(body));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = way.path.clone();
+    let all = request.headers_mut();
+    all.reserve(8);
     all.insert(HOST, way.host.clone());
     all.insert(CONTENT_TYPE, JSON);
     all.insert(USER_AGENT, PRODUCT);
     all.extend(headers);
-    let mut request = Request::new(Full::new(body));
-    *request.method_mut() = Method::POST;
-    *request.uri_mut() = way.uri.clone();
-    *request.headers_mut() = all;
-    Ok(request)
-}
-
-/// Keeps the connection from being used again. Call it while the unread body still exists: hyper closes a connection
-/// whose body is dropped early, but keeps it if the rest happens to have arrived already.
-fn close(connection: &CaptureConnection) {
-    if let Some(connected) = connection.connection_metadata().as_ref() {
-        connected.poison();
-    }
+    request
 }

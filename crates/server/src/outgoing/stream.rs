@@ -1,7 +1,6 @@
 //! One connection, plain or TLS, as hyper reads and writes it.
 
 use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -22,12 +21,6 @@ impl Stream {
 
     pub(super) fn tls(tls: TlsStream<TcpStream>) -> Self {
         Self::Tls(Box::new(TokioIo::new(tls)))
-    }
-}
-
-impl Connection for Stream {
-    fn connected(&self) -> Connected {
-        Connected::new()
     }
 }
 

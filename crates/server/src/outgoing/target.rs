@@ -5,6 +5,7 @@ use capa_webhooks_core::destination::Destinations;
 use capa_webhooks_core::outcome::Failure;
 use http::{HeaderValue, Uri};
 use std::fmt;
+use std::sync::Arc;
 
 /// A partner's URL, ready to be posted to as often as needed. Cheap to use, so keep it as long as the URL stays.
 #[derive(Clone)]
@@ -18,6 +19,10 @@ pub struct Target {
 pub(super) struct Way {
     /// Scheme, host, port, path and query.
     pub(super) uri: Uri,
+    /// Path and query alone, as a request names them.
+    pub(super) path: Uri,
+    /// Scheme, host and port: whoever shares them can share connections.
+    pub(super) origin: Arc<str>,
     /// The `host` header: the host, and the port unless it is the scheme's own.
     pub(super) host: HeaderValue,
 }
@@ -44,8 +49,11 @@ impl Way {
     /// A checked URL has no credentials and no port that its scheme implies, so its authority is the `host` header.
     fn of(url: String) -> Option<Self> {
         let uri = Uri::try_from(url).ok()?;
-        let host = HeaderValue::from_str(uri.authority()?.as_str()).ok()?;
-        Some(Self { uri, host })
+        let authority = uri.authority()?.as_str();
+        let host = HeaderValue::from_str(authority).ok()?;
+        let origin = format!("{}://{authority}", uri.scheme_str()?).into();
+        let path = uri.path_and_query()?.clone().into();
+        Some(Self { uri, path, origin, host })
     }
 }
 

@@ -64,7 +64,7 @@ impl Scene {
     }
 
     async fn post(&self) -> Answer {
-        let attempt = self.client.post(&self.target, HeaderMap::new(), BODY.into(), DEADLINE).await;
+        let attempt = self.client.post(&self.target, [], BODY.into(), DEADLINE).await;
         if let Answer::None(failure) = &attempt.answer {
             assert!(!failure.message.contains("s3cret") && !failure.message.contains("u1"), "{failure:?}");
         }
@@ -132,10 +132,10 @@ fn assert_failed(answer: Answer, kind: FailureKind, status: Option<u16>, words: 
 #[tokio::test]
 async fn the_request_on_the_wire() {
     let scene = Scene::new().await;
-    let headers = HeaderMap::from_iter([
+    let headers = [
         ("capa-signature".parse().unwrap(), HeaderValue::from_static("00ff")),
         ("webhook-id".parse().unwrap(), HeaderValue::from_static("n1")),
-    ]);
+    ];
     let receiver = async {
         let mut connection = scene.accept().await;
         let request = read_request(&mut connection).await.unwrap();
@@ -305,7 +305,12 @@ async fn what_is_not_a_complete_answer() {
             Some(200),
             "body of the answer",
         ),
-        (format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "y".repeat(4 * LONGEST_HEAD)), Protocol, None, "too long"),
+        (
+            format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "y".repeat(4 * connection::LONGEST_HEAD)),
+            Protocol,
+            None,
+            "too long",
+        ),
         (format!("HTTP/1.1 200 OK\r\n{many}\r\n"), Protocol, None, "too many headers"),
     ] {
         assert_failed(scene.answer(bytes.as_bytes()).await, kind, status, words);
@@ -361,7 +366,7 @@ async fn hangs_end_at_the_deadline_and_close_the_connection() {
 async fn a_refused_connection() {
     let Scene { client, listener, target, .. } = Scene::new().await;
     drop(listener);
-    let attempt = soon(client.post(&target, HeaderMap::new(), BODY.into(), DEADLINE)).await;
+    let attempt = soon(client.post(&target, [], BODY.into(), DEADLINE)).await;
     assert_failed(attempt.answer, FailureKind::Connect, None, "connection refused");
 }
 
@@ -369,7 +374,7 @@ async fn a_refused_connection() {
 async fn names_that_do_not_resolve() {
     let scene = Scene::new().await;
     let target = scene.client.target("https://name.invalid/hook");
-    let attempt = soon(scene.client.post(&target, HeaderMap::new(), BODY.into(), DEADLINE)).await;
+    let attempt = soon(scene.client.post(&target, [], BODY.into(), DEADLINE)).await;
     assert_failed(attempt.answer, FailureKind::Dns, None, "The host name did not resolve");
 }
 
@@ -383,7 +388,7 @@ async fn private_addresses_are_refused_by_literal_and_by_name() {
     for (host, words) in [("127.0.0.1", "not a public address"), ("[::1]", "not a public"), ("localhost", "no public")]
     {
         let target = client.target(&format!("http://{host}:{port}/"));
-        let attempt = soon(client.post(&target, HeaderMap::new(), BODY.into(), DEADLINE)).await;
+        let attempt = soon(client.post(&target, [], BODY.into(), DEADLINE)).await;
         assert_failed(attempt.answer, FailureKind::AddressRefused, None, words);
     }
     tokio::select! {
