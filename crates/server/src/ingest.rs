@@ -11,6 +11,7 @@ use capa_webhooks_core::engine::words::Job;
 use capa_webhooks_core::id::LifeId;
 use capa_webhooks_core::notification::Turn;
 use capa_webhooks_store::{Accept, Accepted, Error, Fate, Store};
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::{mpsc, oneshot};
@@ -115,15 +116,25 @@ impl Batcher {
     }
 
     async fn run(self, mut queue: mpsc::UnboundedReceiver<Waiting>, load: Arc<Load>) {
-        while let Some(first) = queue.recv().await {
-            let mut waiting = vec![first];
-            let mut gathered = waiting[0].events.len();
-            while gathered < BATCH_EVENTS {
-                let Ok(next) = queue.try_recv() else { break };
-                gathered += next.events.len();
-                waiting.push(next);
+        let mut under_way = FuturesUnordered::new();
+        let mut open = true;
+        while open || !under_way.is_empty() {
+            tokio::select! {
+                Some(()) = under_way.next() => {}
+                first = queue.recv(), if open => match first {
+                    None => open = false,
+                    Some(first) => {
+                        let mut waiting = vec![first];
+                        let mut gathered = waiting[0].events.len();
+                        while gathered < BATCH_EVENTS {
+                            let Ok(next) = queue.try_recv() else { break };
+                            gathered += next.events.len();
+                            waiting.push(next);
+                        }
+                        under_way.push(self.take(waiting, gathered, &load));
+                    }
+                }
             }
-            self.take(waiting, gathered, &load).await;
         }
     }
 

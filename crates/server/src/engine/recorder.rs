@@ -6,6 +6,7 @@
 use super::{Context, STORE_PAUSE};
 use capa_webhooks_core::engine::Input;
 use capa_webhooks_core::engine::words::{Record, Recorded};
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::mpsc;
 
 /// The most outcomes in one transaction.
@@ -21,16 +22,28 @@ pub(super) fn start(
 }
 
 async fn run(context: Context, mut records: mpsc::UnboundedReceiver<Record>, reports: mpsc::UnboundedSender<Input>) {
-    let mut batch = Vec::new();
-    while records.recv_many(&mut batch, BATCH).await > 0 {
-        let answers = record(&context, &batch).await;
-        for (record, recorded) in batch.drain(..).zip(answers) {
-            match recorded {
-                Recorded::Applied => context.metrics.recorded(record.next),
-                Recorded::Late => tracing::warn!(notification = %record.key.id, "an outcome came late"),
+    let mut under_way = FuturesUnordered::new();
+    let mut open = true;
+    while open || !under_way.is_empty() {
+        let mut batch = Vec::new();
+        tokio::select! {
+            Some(()) = under_way.next() => {}
+            gathered = records.recv_many(&mut batch, BATCH), if open => {
+                open = gathered > 0;
+                under_way.push(take(&context, batch, &reports));
             }
-            _ = reports.send(Input::Recorded { key: record.key, turn: record.turn, recorded });
         }
+    }
+}
+
+async fn take(context: &Context, batch: Vec<Record>, reports: &mpsc::UnboundedSender<Input>) {
+    let answers = record(context, &batch).await;
+    for (record, recorded) in batch.into_iter().zip(answers) {
+        match recorded {
+            Recorded::Applied => context.metrics.recorded(record.next),
+            Recorded::Late => tracing::warn!(notification = %record.key.id, "an outcome came late"),
+        }
+        _ = reports.send(Input::Recorded { key: record.key, turn: record.turn, recorded });
     }
 }
 
