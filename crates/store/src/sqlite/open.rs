@@ -7,6 +7,7 @@ use super::writer::{Session, Writer};
 use super::{SqliteStore, listing, schema};
 use crate::Error;
 use crate::seal::{Entropy, Keyring, MasterKey, MasterKeyId};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -138,6 +139,9 @@ pub(super) fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, Error
         conn.pragma_update(None, "mmap_size", 0)?;
         conn.pragma_update(None, "temp_store", "MEMORY")?;
         conn.pragma_update(None, "trusted_schema", false)?;
+        // Without it SQLite looks at bound values to see whether a partial index fits, and for that plans a statement
+        // such as `… WHERE owner = ?` anew for each row.
+        conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         conn.set_prepared_statement_cache_capacity(128);
         Ok(conn)
     };
