@@ -60,8 +60,12 @@ pub(super) fn partner_id(text: &str) -> Result<PartnerId, ApiError> {
 }
 
 fn read_key<'h>(headers: &'h HeaderMap, header: &'static str) -> Result<(KeyId, &'h str), ApiError> {
-    let value = headers.get(header).ok_or_else(|| ApiError::key_missing(header))?;
-    value.to_str().ok().and_then(crate::keyfile::split_key).ok_or_else(|| ApiError::key_malformed(header))
+    let mut values = headers.get_all(header).iter();
+    let value = values.next().ok_or_else(|| ApiError::key_missing(header))?;
+    // Of two keys nobody can tell which one is meant.
+    let only = Some(value).filter(|_| values.next().is_none());
+    let text = only.and_then(|value| value.to_str().ok());
+    text.and_then(crate::keyfile::split_key).ok_or_else(|| ApiError::key_malformed(header))
 }
 
 fn is_secret(secret: &str, hash: &[u8; 32]) -> bool {
