@@ -21,6 +21,8 @@ impl Query {
                     |known| format!("Unknown parameter; did you mean {known}?"),
                 );
                 read.problem(&name.chars().take(64).collect::<String>(), hint);
+            } else if value.contains(char::REPLACEMENT_CHARACTER) {
+                read.problem(&name, "Not valid UTF-8 after percent-decoding; encode the value as UTF-8.");
             } else if read.values.insert(name.clone(), value).is_some() {
                 read.problem(&name, "Given more than once; give it once.");
             }
