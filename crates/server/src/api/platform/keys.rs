@@ -13,6 +13,8 @@ use capa_webhooks_store::{KeyAdded, PlatformKey, Scopes};
 use http::StatusCode;
 use serde_json::{Value, json};
 
+const NAME: &str = "Required: 1 to 200 characters without control characters, that say what it is for.";
+
 pub(super) async fn list(State(app): State<App>, request: Request) -> Response {
     let listed = async move {
         auth::platform(&app, request.headers(), Needs::Admin).await?;
@@ -40,9 +42,10 @@ pub(super) async fn create(State(app): State<App>, request: Request) -> Response
     let created = async move {
         auth::platform(&app, request.headers(), Needs::Admin).await?;
         let object = body::object(&app, request, &["name", "scopes"]).await?;
-        let name = object.get("name").and_then(Value::as_str).filter(|name| (1..=200).contains(&name.chars().count()));
+        let name = object.get("name").and_then(Value::as_str).map(str::trim);
         let name = name
-            .ok_or_else(|| ApiError::invalid_field("name", "Required: 1 to 200 characters that say what it is for."))?;
+            .filter(|name| (1..=200).contains(&name.chars().count()) && !name.chars().any(char::is_control))
+            .ok_or_else(|| ApiError::invalid_field("name", NAME))?;
         let scopes =
             object.get("scopes").and_then(Value::as_array).map(|list| list.iter().map(Value::as_str).collect());
         let Some(Some(scopes)) = scopes else { return Err(wrong_scopes()) };
