@@ -100,8 +100,8 @@ impl<'a> Check<'a> {
         }
         let shown = cut(&kind);
         let problem = match nearest(shown, kinds()) {
-            Some(meant) => format!("There is no type {shown:?}; did you mean {meant}?"),
-            None => format!("There is no type {shown:?}; known are {}.", list(kinds())),
+            Some(meant) => format!("There is no such type; did you mean {meant}?"),
+            None => format!("There is no such type; known are {}.", list(kinds())),
         };
         self.refuse(TYPE, problem);
         None
@@ -128,12 +128,12 @@ impl<'a> Check<'a> {
         let problem = if let (Some(kind), Some(entry)) = (kind, elsewhere().find(|entry| entry.name == name)) {
             format!("{} is an event of the type {}, not of {kind}; change one of the two.", entry.name, entry.kind)
         } else if let Some(meant) = nearest(shown, names()) {
-            format!("There is no event {shown:?}; did you mean {meant}?")
+            format!("There is no such event; did you mean {meant}?")
         } else if let Some(meant) = nearest(shown, elsewhere().map(|entry| entry.name)) {
             let of = elsewhere().find(|entry| entry.name == meant).map_or("", |entry| entry.kind);
-            format!("There is no event {shown:?}; did you mean {meant}, which is of the type {of}?")
+            format!("There is no such event; did you mean {meant}, which is of the type {of}?")
         } else {
-            format!("There is no event {shown:?}; known are {}.", list(names()))
+            format!("There is no such event; known are {}.", list(names()))
         };
         self.refuse(EVENT, problem);
         None
