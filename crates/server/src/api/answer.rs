@@ -6,7 +6,7 @@
 use axum::body::Body;
 use axum::response::Response;
 use capa_webhooks_core::problem::Problem;
-use http::{HeaderValue, Method, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use serde::Serialize;
 use serde_json::json;
 
@@ -169,6 +169,36 @@ impl ApiError {
         Self::new(StatusCode::CONFLICT, "CONFLICT", message).detail(field, problem)
     }
 
+    /// 408: the body did not arrive in time.
+    pub fn too_slow(patience: std::time::Duration) -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, "REQUEST_TIMEOUT", "Request timeout")
+            .detail("", format!("The body did not arrive within {} s; send it again.", patience.as_secs()))
+    }
+
+    /// What hyper refuses by itself, because the head of the request cannot be read.
+    pub fn unreadable(status: StatusCode) -> Self {
+        match status {
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
+                Self::new(status, "REQUEST_HEADER_FIELDS_TOO_LARGE", "Request header fields too large").detail(
+                    "",
+                    format!(
+                        "The target and the header fields may have {} bytes together, the fields may be {}, and \
+                         content-length must be a length that there is.",
+                        super::listener::HEAD_BYTES,
+                        super::listener::MOST_HEADERS
+                    ),
+                )
+            }
+            StatusCode::URI_TOO_LONG => Self::new(status, "URI_TOO_LONG", "URI too long")
+                .detail("", "The target of the request is too long; shorten the query."),
+            _ => Self::invalid_field(
+                "",
+                "The head of the request is not valid HTTP/1.1; look at its first line, at characters that a header \
+                 field may not hold, at content-length and at transfer-encoding.",
+            ),
+        }
+    }
+
     /// 413.
     pub fn too_large(field: &str, problem: String) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", "Payload too large").detail(field, problem)
@@ -178,6 +208,12 @@ impl ApiError {
     pub fn not_json() -> Self {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE", "Unsupported media type")
             .detail("content-type", "Send JSON, with the header content-type: application/json.")
+    }
+
+    /// 415: the body is compressed.
+    pub fn encoded() -> Self {
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE", "Unsupported media type")
+            .detail("content-encoding", "Send the body as it is, without content-encoding.")
     }
 
     /// 429, with the seconds to wait.
@@ -217,6 +253,15 @@ impl ApiError {
 
     /// The answer.
     pub fn respond(self, version: Version) -> Response {
+        let (headers, body) = self.parts(version);
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = self.status;
+        *response.headers_mut() = headers;
+        response
+    }
+
+    /// The answer's header fields and body.
+    pub(super) fn parts(&self, version: Version) -> (HeaderMap, Vec<u8>) {
         let mut body = match version {
             Version::V1 => json!({"status": "error"}),
             Version::V2 => json!({"success": false}),
@@ -225,11 +270,11 @@ impl ApiError {
         body["message"] = self.message.into();
         body["error"] = self.message.into();
         body["details"] = details(&self.details);
-        let mut response = respond(self.status, body.to_string().into_bytes());
+        let mut headers = json_headers();
         if let Some(seconds) = self.retry_after {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
-        response
+        (headers, body.to_string().into_bytes())
     }
 }
 
@@ -259,7 +304,13 @@ fn details(problems: &[Problem]) -> serde_json::Value {
 fn respond(status: StatusCode, body: Vec<u8>) -> Response {
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    *response.headers_mut() = json_headers();
     response
+}
+
+fn json_headers() -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers
 }

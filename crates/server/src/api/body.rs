@@ -23,6 +23,10 @@ pub(super) async fn json(app: &App, headers: &HeaderMap, body: Body, limit: usiz
     if !is_json(headers) {
         return Err(ApiError::not_json());
     }
+    if headers.get_all(header::CONTENT_ENCODING).iter().any(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity"))
+    {
+        return Err(ApiError::encoded());
+    }
     let declared = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if declared.is_some_and(|length| length > limit as u64) {
         return Err(too_large(limit));
@@ -31,7 +35,7 @@ pub(super) async fn json(app: &App, headers: &HeaderMap, body: Body, limit: usiz
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large(limit)),
         Ok(Err(_)) => Err(ApiError::invalid_field("", "The body did not arrive whole; send it again.")),
-        Err(_) => Err(ApiError::invalid_field("", "The body did not arrive within 30 s; send it again.")),
+        Err(_) => Err(ApiError::too_slow(PATIENCE)),
     }
 }
 

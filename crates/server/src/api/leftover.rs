@@ -10,7 +10,7 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use bytes::Bytes;
-use http::{HeaderMap, header};
+use http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use std::pin::Pin;
@@ -35,7 +35,8 @@ pub(super) async fn read(State(app): State<App>, request: Request, next: Next) -
     let body = Body::new(Lent { body, left: left.clone() });
     let response = next.run(Request::from_parts(parts, body)).await;
     let rest = left.lock().unwrap_or_else(PoisonError::into_inner).take();
-    if let Some(rest) = rest {
+    // Whoever was too slow for the handler had its time.
+    if let Some(rest) = rest.filter(|_| response.status() != StatusCode::REQUEST_TIMEOUT) {
         // The answer goes out in any case.
         _ = app.clock.deadline(PATIENCE, discard(rest)).await;
     }

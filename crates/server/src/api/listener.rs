@@ -1,20 +1,25 @@
 //! Accepts connections and serves HTTP/1.1 on them.
 
+use super::unreadable::Spoken;
+use crate::clock::Clock;
 use axum::Router;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::rt::{Sleep, Timer};
+use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 /// How long a client may take to send the head of a request, and how long an idle connection is kept.
 const HEAD_PATIENCE: Duration = Duration::from_secs(30);
 /// The most header fields of a request.
-const MOST_HEADERS: usize = 64;
+pub(super) const MOST_HEADERS: usize = 64;
 /// The most bytes of a request's head.
-const HEAD_BYTES: usize = 32 * 1024;
+pub(super) const HEAD_BYTES: usize = 32 * 1024;
 
 /// A bound address.
 #[derive(Debug)]
@@ -41,20 +46,16 @@ impl Listener {
     }
 
     /// Serves `router` until `stop` turns true; then lets requests that have begun finish for `grace`.
-    pub async fn serve(
-        self,
-        router: Router,
-        mut stop: watch::Receiver<bool>,
-        clock: crate::clock::Clock,
-        grace: Duration,
-    ) {
+    pub async fn serve(self, router: Router, mut stop: watch::Receiver<bool>, clock: Clock, grace: Duration) {
         let connections = GracefulShutdown::new();
         let mut http = hyper::server::conn::http1::Builder::new();
-        http.timer(TokioTimer::new())
+        http.timer(Waits(clock.clone()))
             .header_read_timeout(HEAD_PATIENCE)
             .max_headers(MOST_HEADERS)
-            .max_buf_size(HEAD_BYTES);
-        http.pipeline_flush(true);
+            .max_buf_size(HEAD_BYTES)
+            .max_header_size(HEAD_BYTES)
+            // Who has sent everything may close its side, and still hears the answer.
+            .half_close(true);
         loop {
             let accepted = tokio::select! {
                 accepted = self.0.accept() => accepted,
@@ -62,7 +63,8 @@ impl Listener {
             };
             match accepted {
                 Ok((stream, _)) => {
-                    let connection = http.serve_connection(prepare(stream), TowerToHyperService::new(router.clone()));
+                    let stream = TokioIo::new(Spoken::new(prepare(stream), clock.clone()));
+                    let connection = http.serve_connection(stream, TowerToHyperService::new(router.clone()));
                     let connection = connections.watch(connection);
                     tokio::spawn(async move {
                         // A client that breaks off or speaks no HTTP harms only itself.
@@ -83,8 +85,35 @@ impl Listener {
     }
 }
 
-fn prepare(stream: TcpStream) -> TokioIo<TcpStream> {
+fn prepare(stream: TcpStream) -> TcpStream {
     // Answers are small; waiting to fill a packet only delays them.
     _ = stream.set_nodelay(true);
-    TokioIo::new(stream)
+    stream
+}
+
+/// Has hyper wait on the service's clock, so that its deadlines can be stepped too.
+struct Waits(Clock);
+
+impl Timer for Waits {
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Sleep>> {
+        let clock = self.0.clone();
+        Box::pin(Wait(Box::pin(async move { clock.sleep(duration).await })))
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
+        self.sleep(deadline.saturating_duration_since(self.now()))
+    }
+}
+
+/// A wait of hyper's.
+struct Wait(Pin<Box<dyn Future<Output = ()> + Send + Sync>>);
+
+impl Sleep for Wait {}
+
+impl Future for Wait {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.as_mut().poll(cx)
+    }
 }

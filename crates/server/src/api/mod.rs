@@ -6,6 +6,7 @@
 pub mod answer;
 mod auth;
 mod body;
+mod head;
 mod health;
 mod leftover;
 pub mod listener;
@@ -14,6 +15,7 @@ mod path;
 mod platform;
 mod query;
 mod settings;
+mod unreadable;
 
 use crate::clock::Clock;
 use crate::directory::Directory;
@@ -102,6 +104,7 @@ pub fn router(app: App) -> Router {
         .merge(health::routes())
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn(head::check))
         .layer(middleware::from_fn_with_state(app.clone(), leftover::read))
         .with_state(app)
 }
