@@ -98,8 +98,8 @@ impl<'a> Check<'a> {
         if kinds().any(|known| known == kind) {
             return Some(kind);
         }
-        let shown = cut(&kind);
-        let problem = match nearest(shown, kinds()) {
+        let likened = cut(&kind);
+        let problem = match nearest(likened, kinds()) {
             Some(meant) => format!("There is no such type; did you mean {meant}?"),
             None => format!("There is no such type; known are {}.", list(kinds())),
         };
@@ -123,13 +123,13 @@ impl<'a> Check<'a> {
         if names().any(|known| known == name) {
             return Some(name);
         }
-        let shown = cut(&name);
+        let likened = cut(&name);
         let elsewhere = || self.catalogue.entries().filter(|entry| Some(entry.kind) != kind);
         let problem = if let (Some(kind), Some(entry)) = (kind, elsewhere().find(|entry| entry.name == name)) {
             format!("{} is an event of the type {}, not of {kind}; change one of the two.", entry.name, entry.kind)
-        } else if let Some(meant) = nearest(shown, names()) {
+        } else if let Some(meant) = nearest(likened, names()) {
             format!("There is no such event; did you mean {meant}?")
-        } else if let Some(meant) = nearest(shown, elsewhere().map(|entry| entry.name)) {
+        } else if let Some(meant) = nearest(likened, elsewhere().map(|entry| entry.name)) {
             let of = elsewhere().find(|entry| entry.name == meant).map_or("", |entry| entry.kind);
             format!("There is no such event; did you mean {meant}, which is of the type {of}?")
         } else {

@@ -125,15 +125,15 @@ fn reports_everything_that_is_wrong() {
 }
 
 #[test]
-fn cuts_the_names_it_quotes_and_quotes_no_other_value() {
+fn quotes_no_value() {
     let long = "Z\\n".repeat(100_000);
     let found = problems(&format!(
         r#"{{"type":"{long}","event":"{long}","externalUserId":7777,"transactionId":"8888","firstName":9999}}"#
     ));
-    for problem in &found[..2] {
-        assert!(problem.contains(&"Z\\n".repeat(32)) && !problem.contains(&"Z\\n".repeat(33)), "{problem}");
+    assert!(found.len() >= 3, "{found:?}");
+    for value in ["Z", "7777", "8888", "9999"] {
+        assert!(!found.iter().any(|problem| problem.contains(value)), "{value}: {found:?}");
     }
-    assert!(!found.iter().any(|problem| ["7777", "8888", "9999"].iter().any(|value| problem.contains(value))));
 }
 
 #[test]
