@@ -22,5 +22,6 @@ mod not_sent;
 mod operations;
 mod partners;
 mod publish;
+mod receivers;
 mod retries;
 mod settings;
