@@ -11,6 +11,7 @@ mod delivery;
 mod details;
 mod documents;
 mod errors;
+mod hostile;
 mod idempotency;
 mod keys;
 mod kill;

@@ -4,20 +4,36 @@ use super::{PLATFORM_KEY, patience};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
-use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
-use tokio::process::{Child, ChildStderr, Command};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
 
 /// A running `capa-webhooks serve`, which is killed when this is dropped.
 pub(crate) struct Program {
     child: Child,
-    lines: Lines<BufReader<ChildStderr>>,
+    /// Read as they come, so that a full pipe never holds the program up.
+    lines: mpsc::UnboundedReceiver<String>,
     log: Vec<serde_json::Value>,
     pub(crate) address: SocketAddr,
 }
 
 impl Program {
-    /// Starts it on this folder, with a log of everything that the product writes.
+    /// Starts it on this folder, with a log of everything that the product writes. Receivers may be on this machine.
     pub(crate) async fn serve(folder: &Path) -> Self {
+        let loose = [
+            ("CAPA_WEBHOOKS_ALLOW_HTTP", "true"),
+            ("CAPA_WEBHOOKS_ALLOW_ADDRESSES", "127.0.0.0/8"),
+            ("CAPA_WEBHOOKS_ALLOW_PORTS", "*"),
+        ];
+        Self::start(folder, &loose).await
+    }
+
+    /// The same with the rules for URLs that production has.
+    pub(crate) async fn serve_strictly(folder: &Path) -> Self {
+        Self::start(folder, &[]).await
+    }
+
+    async fn start(folder: &Path, environment: &[(&str, &str)]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_capa-webhooks"))
             .arg("serve")
             .current_dir(folder)
@@ -25,9 +41,7 @@ impl Program {
             .env("CAPA_WEBHOOKS_LISTEN", "127.0.0.1:0")
             .env("CAPA_WEBHOOKS_METRICS_LISTEN", "127.0.0.1:0")
             .env("CAPA_WEBHOOKS_PLATFORM_KEY", PLATFORM_KEY)
-            .env("CAPA_WEBHOOKS_ALLOW_HTTP", "true")
-            .env("CAPA_WEBHOOKS_ALLOW_ADDRESSES", "127.0.0.0/8")
-            .env("CAPA_WEBHOOKS_ALLOW_PORTS", "*")
+            .envs(environment.iter().copied())
             .env("CAPA_WEBHOOKS_RETRY_DELAYS", "100ms")
             .env("CAPA_WEBHOOKS_LOG", "trace")
             .env("CAPA_WEBHOOKS_LOG_FORMAT", "json")
@@ -37,7 +51,15 @@ impl Program {
             .kill_on_drop(true)
             .spawn()
             .unwrap();
-        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut output = BufReader::new(child.stderr.take().unwrap()).lines();
+        let (sender, lines) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = output.next_line().await {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut program = Self { child, lines, log: Vec::new(), address: nowhere };
         let serving = program.logs(|line| line["message"] == "serving").await;
@@ -48,7 +70,7 @@ impl Program {
     /// Waits for such a line of the log.
     pub(crate) async fn logs(&mut self, is: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
         let reading = async {
-            while let Some(line) = self.lines.next_line().await.unwrap() {
+            while let Some(line) = self.lines.recv().await {
                 let line: serde_json::Value = serde_json::from_str(&line).expect("every line of the log is JSON");
                 self.log.push(line.clone());
                 if is(&line) {
