@@ -169,13 +169,25 @@ const PIECES: [&[u8]; 24] = [
     b"\x7f",
 ];
 
+/// Members that are put in where one may begin: keys that are there already, and values that must be refused.
+const MEMBERS: [&[u8]; 8] = [
+    b"\"externalUserId\":\"user-2\",",
+    b"\"n\":1.5,",
+    b"\"b\":null,",
+    b"\"url\":null,",
+    b"\"0\":1,",
+    b"\"x\":1e400,",
+    b"\"x\":\"\\ud800\",",
+    b"\"x\":9007199254740993,",
+];
+
 /// Changes the bytes in one place.
 fn change(bytes: &mut Vec<u8>, random: &mut Random) {
     if bytes.is_empty() {
         return;
     }
     let at = random.below(bytes.len());
-    match random.below(6) {
+    match random.below(7) {
         0 => bytes[at] ^= 1 << random.below(8),
         1 => drop(bytes.remove(at)),
         2 => bytes.truncate(at),
@@ -183,6 +195,14 @@ fn change(bytes: &mut Vec<u8>, random: &mut Random) {
             let to = (at + 1 + random.below(8)).min(bytes.len());
             let copy = bytes[at..to].to_vec();
             bytes.splice(at..at, copy);
+        }
+        4 => {
+            let begins = |at: &usize| matches!(bytes[*at], b'{' | b',');
+            let places: Vec<usize> = (0..bytes.len()).filter(begins).collect();
+            if !places.is_empty() {
+                let at = places[random.below(places.len())] + 1;
+                bytes.splice(at..at, MEMBERS[random.below(MEMBERS.len())].iter().copied());
+            }
         }
         _ => {
             let piece = PIECES[random.below(PIECES.len())];
