@@ -3,9 +3,11 @@
 //! Only positive answers are kept: that there is no such key, or that a partner has no URL, is looked up in the store
 //! before it is acted on. Whoever changes a partner or a key through this process calls [`Directory::forget`] after the
 //! change was committed and before it is confirmed, so a confirmed change is in force at once. An answer that was read
-//! before such a change is not kept (`generation`).
+//! before such a change is not kept (`generation`). Whoever has to act on changes is told of them
+//! ([`Directory::tell_changes`]).
 
 use crate::outgoing::{Client, Target};
+use capa_webhooks_core::engine::words::LaneLimits;
 use capa_webhooks_core::id::{KeyId, PartnerId};
 use capa_webhooks_core::notification::NotSent;
 use capa_webhooks_core::schedule::Schedule;
@@ -15,6 +17,7 @@ use capa_webhooks_store::{Error, Partner, PartnerKey, PlatformKey, Store};
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
+use tokio::sync::mpsc;
 
 /// The operator's defaults for what partners may choose.
 #[derive(Debug, Clone)]
@@ -40,6 +43,8 @@ pub struct Profile {
     pub ack_rule: AckRule,
     /// The deadline in force.
     pub attempt_timeout: Duration,
+    /// How many attempts at a time and in a second; the engine holds the defaults.
+    pub limits: LaneLimits,
 }
 
 impl Profile {
@@ -76,6 +81,8 @@ struct Known {
     partners: HashMap<PartnerId, Arc<Profile>>,
     partner_keys: HashMap<KeyId, Arc<PartnerKey>>,
     platform_keys: HashMap<KeyId, Arc<PlatformKey>>,
+    /// Where changes of partners are told.
+    listeners: Vec<mpsc::UnboundedSender<PartnerId>>,
 }
 
 impl std::fmt::Debug for Directory {
@@ -131,12 +138,18 @@ impl Directory {
         Ok(Some(key))
     }
 
+    /// From now on, tells `listener` of every partner that changed, after the change is in force here.
+    pub fn tell_changes(&self, listener: mpsc::UnboundedSender<PartnerId>) {
+        self.known.write().unwrap_or_else(PoisonError::into_inner).listeners.push(listener);
+    }
+
     /// A partner, one of its keys, or its settings changed.
     pub fn forget(&self, partner: PartnerId) {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         known.generation += 1;
         known.partners.remove(&partner);
         known.partner_keys.retain(|_, key| key.partner != partner);
+        known.listeners.retain(|listener| listener.send(partner).is_ok());
     }
 
     /// A platform key changed.
@@ -166,6 +179,10 @@ impl Directory {
             schedule: Arc::new(schedule),
             ack_rule: choices.ack_rule.unwrap_or_default(),
             attempt_timeout: choices.attempt_timeout.unwrap_or(self.defaults.attempt_timeout),
+            limits: LaneLimits {
+                max_in_flight: choices.max_in_flight.map(|most| usize::from(most.get())),
+                rate: choices.rate_limit,
+            },
             partner,
         })
     }

@@ -17,7 +17,7 @@
 //! | `weather` | how much of which fault a seed has |
 //! | `judge` | the promises |
 //!
-//! Not simulated: partners' own limits and rates, erasing, the SQL (the conformance suite judges it against a model of its own), HTTP, and clocks that differ
+//! Not simulated: changes of partners' own limits, rates, erasing, the SQL (the conformance suite judges it against a model of its own), HTTP, and clocks that differ
 //! between nodes. Leases of several nodes are modelled as designed; [`Options::nodes`] says what differs.
 
 mod ids;

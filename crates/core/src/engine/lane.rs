@@ -33,6 +33,8 @@ pub(super) struct Lane {
     retries_in_flight: usize,
     /// Turns that were taken while both classes waited.
     contested: usize,
+    /// Whether the partner's own limits are known; nothing is sent before.
+    limited: bool,
     pub(super) adapt: Adapt,
     pub(super) bucket: Option<Bucket>,
     pub(super) place: Place,
@@ -78,6 +80,7 @@ impl Lane {
             first_in_flight: 0,
             retries_in_flight: 0,
             contested: 0,
+            limited: false,
             adapt: Adapt::new(max_in_flight),
             bucket: None,
             place: Place::Out,
@@ -93,6 +96,7 @@ impl Lane {
 
     /// Takes over the partner's own limits.
     pub(super) fn obey(&mut self, limits: LaneLimits, default_max: usize, now: Timestamp) {
+        self.limited = true;
         self.adapt.set_max(limits.max_in_flight.unwrap_or(default_max));
         match (limits.rate, &mut self.bucket) {
             (None, bucket) => *bucket = None,
@@ -111,9 +115,9 @@ impl Lane {
         if is_retry(&job) { self.retries.push_back(job) } else { self.first.push_back(job) }
     }
 
-    /// Whether the lane has a job ready and a slot free within its own limit.
+    /// Whether the lane has a job ready and a slot free within its own limits, which are known.
     pub(super) fn wants_slot(&self) -> bool {
-        self.in_flight() < self.adapt.limit() && !(self.first.is_empty() && self.retries.is_empty())
+        self.limited && self.in_flight() < self.adapt.limit() && !(self.first.is_empty() && self.retries.is_empty())
     }
 
     /// Takes the job that goes next, of the class whose turn it is.
@@ -248,6 +252,7 @@ mod tests {
     #[test]
     fn each_class_has_its_slots_while_both_wait() {
         let mut lane = Lane::new(32);
+        lane.obey(LaneLimits::default(), 32, Timestamp::from_millis(0));
         while lane.adapt.limit() < 32 {
             lane.adapt.acknowledged(lane.adapt.limit());
         }

@@ -52,7 +52,10 @@ impl Engine {
             release(&job, actions);
             return false;
         }
-        let lane = self.lanes.entry(partner).or_insert_with(|| Lane::new(self.limits.lane_in_flight));
+        let lane = self.lanes.entry(partner).or_insert_with(|| {
+            actions.push(Action::Limits(partner));
+            Lane::new(self.limits.lane_in_flight)
+        });
         lane.memory.jobs += 1;
         lane.memory.bytes += weight;
         lane.memory.retries += usize::from(is_retry(&job));

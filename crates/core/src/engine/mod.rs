@@ -7,6 +7,8 @@
 //! * A notification that this node owns is in memory as a [`Job`]: waiting for its due time (`timers`), ready in its
 //!   partner's lane (`lane`), in flight, or being recorded. Everything else that is pending stays in the store
 //!   without an owner and is claimed when it is due and there is room.
+//! * A lane begins by asking for its partner's own limits ([`Action::Limits`]), so that not even the first attempts break
+//!   them.
 //! * Lanes share the slots by the time that they hold them (`fairness`), and none has more in flight than its receiver
 //!   bears (`adapt`) or its rate limit allows (`rate`), so no partner can use up the slots of another.
 //! * Memory is bounded, in all and for each lane (`memory`): what has no room is given up ([`Action::Release`]) and
@@ -120,8 +122,8 @@ pub enum Input {
         /// What it came to.
         recorded: Recorded,
     },
-    /// A partner's own limits, as they are now. Worth telling before its attempts are reported; a partner that has no
-    /// lane is not remembered for this.
+    /// A partner's own limits, as they are now: asked for with [`Action::Limits`], and told again after every change. A
+    /// partner that has no lane is not remembered for this.
     LaneLimits {
         /// Whose.
         partner: PartnerId,
@@ -147,6 +149,8 @@ pub enum Action {
     Claim(Wanted),
     /// Give up ownership of these; there is no room for them.
     Release(Vec<NotificationKey>),
+    /// Tell this partner's own limits with [`Input::LaneLimits`]. Its lane is new, and sends nothing before they are known.
+    Limits(PartnerId),
     /// A hint: this partner's lane is nearly full, so its events are better accepted without an owner. They are claimed
     /// as room appears. What is accepted with an owner all the same is taken in if it fits, or released.
     Full(PartnerId),

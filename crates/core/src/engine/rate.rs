@@ -1,18 +1,18 @@
 //! A partner's rate limit: a bucket of tokens, one for each attempt, exact in whole numbers.
 
+use crate::settings::RateLimit;
 use crate::time::Timestamp;
-use std::num::NonZeroU32;
 use std::time::Duration;
 
-/// What one attempt costs. A bucket gains `rate` of these units in a millisecond, hence `rate` attempts in a second.
-const TOKEN: u64 = 1_000;
+/// What one attempt costs. A bucket gains a unit in a millisecond for each thousandth of its rate.
+const TOKEN: u64 = 1_000_000;
 /// A bucket holds at most the tokens of one second divided by this, and at least one.
 const BURST_SHARE: u64 = 10;
 
 /// The bucket of one lane.
 #[derive(Debug)]
 pub(super) struct Bucket {
-    rate: NonZeroU32,
+    rate: RateLimit,
     level: u64,
     /// When `level` was right.
     at: Timestamp,
@@ -20,11 +20,11 @@ pub(super) struct Bucket {
 
 impl Bucket {
     /// A bucket with one token.
-    pub(super) const fn new(rate: NonZeroU32, now: Timestamp) -> Self {
+    pub(super) const fn new(rate: RateLimit, now: Timestamp) -> Self {
         Self { rate, level: TOKEN, at: now }
     }
 
-    pub(super) fn set_rate(&mut self, rate: NonZeroU32, now: Timestamp) {
+    pub(super) fn set_rate(&mut self, rate: RateLimit, now: Timestamp) {
         self.fill(now);
         self.rate = rate;
         self.level = self.level.min(self.most());
@@ -59,11 +59,11 @@ impl Bucket {
     }
 
     fn per_milli(&self) -> u64 {
-        u64::from(self.rate.get())
+        u64::from(self.rate.thousandths().get())
     }
 
     fn most(&self) -> u64 {
-        (self.per_milli() * TOKEN / BURST_SHARE).max(TOKEN)
+        (self.per_milli() * 1_000 / BURST_SHARE).max(TOKEN)
     }
 }
 
@@ -73,8 +73,8 @@ mod tests {
 
     const START: Timestamp = Timestamp::from_millis(1_000_000);
 
-    fn rate(rate: u32) -> NonZeroU32 {
-        NonZeroU32::new(rate).unwrap()
+    fn rate(per_second: u32) -> RateLimit {
+        RateLimit::from_per_second(f64::from(per_second)).unwrap()
     }
 
     /// Takes every token as soon as it is there, for `seconds`; how many.
@@ -95,12 +95,21 @@ mod tests {
 
     #[test]
     fn gives_exactly_its_rate() {
-        for per_second in [1, 3, 7, 50, 256, 999, 1_000, 3_001, 20_000] {
+        for per_second in [1, 3, 7, 50, 256, 999, 1_000, 3_001, 10_000] {
             let mut bucket = Bucket::new(rate(per_second), START);
             let taken = taken(&mut bucket, START, 60);
             let exact = u64::from(per_second) * 60;
             // One token is there at the beginning; those of the last millisecond are not there yet.
             assert!((exact - exact / 60_000 - 1..=exact + 1).contains(&taken), "{per_second}: {taken}");
+        }
+    }
+
+    #[test]
+    fn slow_rates_are_exact_too() {
+        for (thousandths, millis) in [(10, 100_000), (333, 3_004), (500, 2_000), (1_500, 667)] {
+            let mut bucket = Bucket::new(RateLimit::from_thousandths(thousandths).unwrap(), START);
+            bucket.take();
+            assert_eq!(bucket.next(START), Some(START.plus(Duration::from_millis(millis))), "{thousandths}");
         }
     }
 

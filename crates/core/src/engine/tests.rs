@@ -7,6 +7,7 @@ use super::*;
 use crate::id::NotificationId;
 use crate::notification::End;
 use crate::outcome::{Answer, Failure, FailureKind};
+use crate::settings::RateLimit;
 use bytes::Bytes;
 
 const START: Timestamp = Timestamp::from_millis(1_000_000);
@@ -18,6 +19,10 @@ fn partner(n: u8) -> PartnerId {
 fn job(of: u8, n: u8) -> Job {
     let key = NotificationKey { partner: partner(of), id: NotificationId::from_bytes([n; 16]) };
     Job { key, turn: Turn::first(START), body: Bytes::from_static(b"{}") }
+}
+
+fn per_second(rate: u32) -> RateLimit {
+    RateLimit::from_per_second(f64::from(rate)).unwrap()
 }
 
 fn attempt() -> Attempt {
@@ -53,6 +58,12 @@ impl Bench {
     fn step(&mut self, input: Input) -> Vec<Action> {
         let mut actions = Vec::new();
         self.engine.step(self.now, input, &mut actions);
+        // Nobody here has limits of its own, which is told at once.
+        while let Some(at) = actions.iter().position(|action| matches!(action, Action::Limits(_))) {
+            let Action::Limits(partner) = actions.remove(at) else { unreachable!("it was looked for") };
+            let input = Input::LaneLimits { partner, limits: LaneLimits::default() };
+            self.engine.step(self.now, input, &mut actions);
+        }
         actions
     }
 
@@ -185,7 +196,7 @@ fn claims_at_each_poll_and_when_poked_but_one_at_a_time() {
     assert_eq!(bench.step(Input::Claimed { jobs: vec![], more: false }), []);
     assert!(matches!(bench.later(Duration::from_secs(1))[..], [Action::Claim(_)]));
     let actions = bench.step(Input::Claimed { jobs: vec![job(1, 1)], more: true });
-    assert!(matches!(actions[..], [Action::Attempt(_), Action::Claim(_)]), "what was left is asked for at once");
+    assert!(matches!(actions[..], [Action::Claim(_), Action::Attempt(_)]), "what was left is asked for at once");
     assert_eq!(bench.step(Input::ClaimFailed), [], "a failed claim waits for the next poll");
 }
 

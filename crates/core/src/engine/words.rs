@@ -3,11 +3,11 @@
 use crate::id::{LifeId, NotificationKey, PartnerId};
 use crate::notification::{NotSent, State, Turn};
 use crate::outcome::Answer;
+use crate::settings::RateLimit;
 use crate::time::Timestamp;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::num::NonZeroU32;
 use std::time::Duration;
 
 /// A notification whose next attempt this node is to make.
@@ -126,7 +126,7 @@ pub struct LaneLimits {
     /// The most attempts in flight, at least 1; `None` for the operator's default.
     pub max_in_flight: Option<usize>,
     /// The most attempts in a second; `None` for no limit.
-    pub rate: Option<NonZeroU32>,
+    pub rate: Option<RateLimit>,
 }
 
 /// How a partner's receiver does, as far as this node remembers.

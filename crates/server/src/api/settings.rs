@@ -7,14 +7,15 @@ use capa_webhooks_core::duration::{parse_duration, show_duration};
 use capa_webhooks_core::id::PartnerId;
 use capa_webhooks_core::problem::{Problem, nearest};
 use capa_webhooks_core::schedule::MOST_RETRIES;
-use capa_webhooks_core::settings::{AckRule, Settings, SettingsChange};
+use capa_webhooks_core::settings::{AckRule, MOST_IN_FLIGHT, RateLimit, Settings, SettingsChange};
 use serde_json::{Value, json};
+use std::num::NonZeroU16;
 use std::time::Duration;
 
 /// The fields that version 1 knows.
 const V1_FIELDS: &[&str] = &["url"];
 /// The fields that version 2 and the platform know.
-const V2_FIELDS: &[&str] = &["url", "ackRule", "retryDelays", "attemptTimeout", "events"];
+const V2_FIELDS: &[&str] = &["url", "ackRule", "retryDelays", "attemptTimeout", "maxInFlight", "rateLimit", "events"];
 
 /// The longest delay that a partner may choose.
 const LONGEST_DELAY: Duration = Duration::from_secs(7 * 86_400);
@@ -49,6 +50,17 @@ pub(super) fn read(app: &App, object: &Object) -> Result<SettingsChange, ApiErro
         duration(value, name, Duration::from_secs(1), Duration::from_secs(30), "1s to 30s")
             .map_err(|problem| vec![problem])
     });
+    change.max_in_flight = field(object, "maxInFlight", &mut problems, |value, name| {
+        let most = value.as_u64().and_then(|most| u16::try_from(most).ok()).filter(|most| *most <= MOST_IN_FLIGHT);
+        let expected =
+            || vec![Problem::new(name, format!("Must be a whole number from 1 to {MOST_IN_FLIGHT}, or null."))];
+        most.and_then(NonZeroU16::new).ok_or_else(expected)
+    });
+    change.rate_limit = field(object, "rateLimit", &mut problems, |value, name| {
+        let expected =
+            "Must be a number of attempts a second from 0.01 to 10000, with at most three decimals, or null.";
+        value.as_f64().and_then(RateLimit::from_per_second).ok_or_else(|| vec![Problem::new(name, expected)])
+    });
     change.events = field(object, "events", &mut problems, |value, name| events(app, value, name));
     if problems.is_empty() { Ok(change) } else { Err(ApiError::invalid(problems)) }
 }
@@ -77,11 +89,19 @@ pub(super) fn show(version: Version, partner: PartnerId, settings: &Settings) ->
         shown["ackRule"] = json!(choices.ack_rule.map(AckRule::as_str));
         shown["retryDelays"] = json!(delays.map(|list| list.iter().copied().map(show_duration).collect::<Vec<_>>()));
         shown["attemptTimeout"] = json!(choices.attempt_timeout.map(show_duration));
+        shown["maxInFlight"] = json!(choices.max_in_flight);
+        shown["rateLimit"] = choices.rate_limit.map_or(Value::Null, rate);
         shown["events"] = json!(choices.events);
     }
     shown["createdAt"] = settings.created_at.to_settings_text().into();
     shown["updatedAt"] = settings.updated_at.to_settings_text().into();
     shown
+}
+
+/// A rate as people write it: whole where it is whole.
+fn rate(limit: RateLimit) -> Value {
+    let thousandths = limit.thousandths().get();
+    if thousandths.is_multiple_of(1_000) { json!(thousandths / 1_000) } else { json!(limit.per_second()) }
 }
 
 /// An optional field: `None` if absent, `Some(None)` if null.

@@ -2,12 +2,13 @@
 //!
 //! One task owns the [`Engine`]. It takes in what happened, in batches, and carries out what the engine says: attempts
 //! run as tasks of their own (`attempt`), outcomes go to the recorder (`recorder`), claims and releases to the
-//! store. Everything reports back through the same channel.
+//! store, and partners' own limits are looked up (`limits`). Everything reports back through the same channel.
 //!
 //! Stopping: the engine starts nothing new; what is in flight may finish within the grace period; what was seen is
 //! recorded; what the life still owns is freed.
 
 mod attempt;
+mod limits;
 mod recorder;
 
 use crate::clock::Clock;
@@ -17,11 +18,12 @@ use crate::telemetry::metrics::Metrics;
 use crate::wake::Wake;
 use capa_webhooks_core::engine::words::{Claim, Record};
 use capa_webhooks_core::engine::{Action, Engine, Input, Limits, Wanted};
-use capa_webhooks_core::id::{LifeId, NotificationKey};
+use capa_webhooks_core::id::{LifeId, NotificationKey, PartnerId};
 use capa_webhooks_store::Store;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 
 /// How many reports are taken in before the engine's wishes are carried out.
 const STEPS: usize = 1024;
@@ -113,11 +115,14 @@ impl Inbox {
     pub fn start(self, context: Context, limits: Limits, wake: Wake) -> Running {
         let (drain, draining) = watch::channel(false);
         let (records, recorder) = recorder::start(context.clone(), self.sender.clone());
+        let (limits_of, telling) = limits::start(context.clone(), self.sender.clone());
         let driver = Driver {
             engine: Engine::new(limits),
             inputs: self.receiver,
             reports: self.sender,
             records,
+            limits_of,
+            _telling: telling,
             wake,
             draining,
             context,
@@ -131,6 +136,10 @@ struct Driver {
     inputs: mpsc::UnboundedReceiver<Input>,
     reports: mpsc::UnboundedSender<Input>,
     records: mpsc::UnboundedSender<Record>,
+    /// Whose limits are to be told.
+    limits_of: mpsc::UnboundedSender<PartnerId>,
+    /// What tells them, until the driver is dropped.
+    _telling: JoinSet<()>,
     wake: Wake,
     draining: watch::Receiver<bool>,
     context: Context,
@@ -186,6 +195,8 @@ impl Driver {
                 let context = self.context.clone();
                 tokio::spawn(async move { release(&context, keys).await });
             }
+            // The task that listens ends with this one.
+            Action::Limits(partner) => _ = self.limits_of.send(partner),
             // Hints for whoever accepts; what has no room is released, so nothing depends on them.
             Action::Full(_) | Action::Room(_) => {}
         }

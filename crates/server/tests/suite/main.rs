@@ -16,6 +16,7 @@ mod idempotency;
 mod keys;
 mod kill;
 mod layers;
+mod limits;
 mod lists;
 mod logs;
 mod manual_retry;

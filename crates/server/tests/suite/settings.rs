@@ -29,6 +29,8 @@ async fn the_forms_of_both_versions() {
             "ackRule": null,
             "retryDelays": null,
             "attemptTimeout": null,
+            "maxInFlight": null,
+            "rateLimit": null,
             "events": null,
             "createdAt": "2024-04-05 13:45:27.063",
             "updatedAt": updated,
@@ -92,6 +94,12 @@ async fn choices_are_kept_left_alone_and_reset() {
         ("attemptTimeout", json!("1s"), json!("1s")),
         ("attemptTimeout", json!("1500ms"), json!("1500ms")),
         ("attemptTimeout", json!("30s"), json!("30s")),
+        ("maxInFlight", json!(1), json!(1)),
+        ("maxInFlight", json!(256), json!(256)),
+        ("rateLimit", json!(0.01), json!(0.01)),
+        ("rateLimit", json!(10_000), json!(10_000)),
+        ("rateLimit", json!(2.0), json!(2)),
+        ("rateLimit", json!(2.5), json!(2.5)),
         ("events", json!(["VERIFIED_USER"]), json!(["VERIFIED_USER"])),
         ("events", json!(["COMPLETED_ON_RAMP", "REJECTED_KYC"]), json!(["COMPLETED_ON_RAMP", "REJECTED_KYC"])),
     ] {
@@ -104,9 +112,14 @@ async fn choices_are_kept_left_alone_and_reset() {
     }
     let all = get(&partner, "v2").await;
     assert_eq!((&all["ackRule"], &all["attemptTimeout"]), (&json!("2xx"), &json!("30s")), "each is on its own");
-    let reset = json!({"url": url, "ackRule": null, "retryDelays": null, "attemptTimeout": null, "events": null});
+    let choices = ["ackRule", "retryDelays", "attemptTimeout", "maxInFlight", "rateLimit", "events"];
+    let mut reset = json!({"url": url});
+    for field in choices {
+        assert_ne!(all[field], Value::Null, "{field} is set");
+        reset[field] = Value::Null;
+    }
     let put = partner.set(reset).await;
-    for field in ["ackRule", "retryDelays", "attemptTimeout", "events"] {
+    for field in choices {
         assert_eq!(put[field], Value::Null, "{field}");
     }
 }
@@ -140,8 +153,18 @@ async fn values_that_are_refused() {
         ("events", json!(["VERIFIED_USER", "REJECTED"]), "events[1]", "Did you mean REJECTED_KYC?"),
         ("events", json!([null]), "events[0]", "name of an event"),
         ("ordering", json!("none"), "ordering", "Unknown field"),
-        ("maxInFlight", json!(1), "maxInFlight", "Unknown field"),
-        ("rateLimit", json!(1), "rateLimit", "Unknown field"),
+        ("maxInFlight", json!(0), "maxInFlight", "whole number from 1 to 256, or null"),
+        ("maxInFlight", json!(257), "maxInFlight", "whole number from 1 to 256, or null"),
+        ("maxInFlight", json!(1.5), "maxInFlight", "whole number from 1 to 256, or null"),
+        ("maxInFlight", json!(-1), "maxInFlight", "whole number from 1 to 256, or null"),
+        ("maxInFlight", json!("8"), "maxInFlight", "whole number from 1 to 256, or null"),
+        ("rateLimit", json!(0), "rateLimit", "from 0.01 to 10000"),
+        ("rateLimit", json!(0.009), "rateLimit", "from 0.01 to 10000"),
+        ("rateLimit", json!(-2), "rateLimit", "from 0.01 to 10000"),
+        ("rateLimit", json!(10_001), "rateLimit", "from 0.01 to 10000"),
+        ("rateLimit", json!(0.3333), "rateLimit", "at most three decimals"),
+        ("rateLimit", json!("2"), "rateLimit", "a number of attempts a second"),
+        ("maxinflight", json!(1), "maxinflight", "did you mean maxInFlight?"),
         ("ackrule", json!("200"), "ackrule", "did you mean ackRule?"),
     ] {
         let mut settings = json!({"url": url});

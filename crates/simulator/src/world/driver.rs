@@ -8,9 +8,9 @@ use crate::ids;
 use crate::judge::{Breach, Checked, Rule};
 use crate::options::Sabotage;
 use crate::receiver::Fate;
-use capa_webhooks_core::engine::words::{Attempt, Claim, Job, Recorded};
+use capa_webhooks_core::engine::words::{Attempt, Claim, Job, LaneLimits, Recorded};
 use capa_webhooks_core::engine::{Action, Engine, Input, Wanted};
-use capa_webhooks_core::id::LifeId;
+use capa_webhooks_core::id::{LifeId, PartnerId};
 use capa_webhooks_core::outcome::{Verdict, judge};
 use capa_webhooks_core::schedule::Schedule;
 use capa_webhooks_core::settings::AckRule;
@@ -30,6 +30,10 @@ impl World {
                 Ok(())
             }
             Report::Answered(asked, answer) => self.answered(node, life, asked, answer),
+            Report::Limits(partner) => {
+                let limits = own_limits(partner);
+                self.feed(node, life, Input::LaneLimits { partner, limits })
+            }
             Report::Post(flight) => self.post(node, life, flight),
             Report::Seen(flight) => self.seen(node, life, flight),
             Report::RecordAgain => {
@@ -118,6 +122,11 @@ impl World {
                 self.ask(node, life, Wish::Claim(Claim { life, until, room, rooms, total }));
                 Ok(())
             }
+            Action::Limits(partner) => {
+                let wait = if self.random.chance(0.02) { self.random.millis(0, 2_000) } else { Duration::ZERO };
+                self.report_after(wait, node, life, Report::Limits(partner));
+                Ok(())
+            }
             other => {
                 self.carry_out_quietly(node, life, other);
                 Ok(())
@@ -151,7 +160,8 @@ impl World {
         process.flights.insert(number);
         let lane = process.lanes.entry(job.key.partner).or_default();
         *lane += 1;
-        if *lane > limits.lane_in_flight || process.flights.len() > limits.in_flight {
+        let most = own_limits(job.key.partner).max_in_flight.unwrap_or(limits.lane_in_flight);
+        if *lane > most || process.flights.len() > limits.in_flight {
             let text = format!("{lane} in flight in its lane, {} in all", process.flights.len());
             return Err(Breach::of(Rule::Limits, job.key, text));
         }
@@ -349,4 +359,10 @@ impl World {
         );
         Err(Breach::general(Rule::Counters, text))
     }
+}
+
+/// What a partner has chosen: every third one has fewer attempts in flight than the operator allows.
+fn own_limits(partner: PartnerId) -> LaneLimits {
+    let number = ids::partner_number(partner);
+    LaneLimits { max_in_flight: number.is_multiple_of(3).then_some(1 + number % 2), rate: None }
 }

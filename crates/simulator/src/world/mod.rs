@@ -63,6 +63,8 @@ enum Report {
     Tick(Timestamp),
     /// The store has answered, or has not.
     Answered(Asked, Option<Answer>),
+    /// The limits of a partner have been looked up.
+    Limits(PartnerId),
     /// An attempt has looked up its partner and is about to POST.
     Post(usize),
     /// The outcome of a POST is known.

@@ -9,7 +9,8 @@ use crate::{
 use capa_webhooks_core::id::{KeyId, PartnerId};
 use capa_webhooks_core::notification::{NotSent, Status, Turn};
 use capa_webhooks_core::outcome::Answer;
-use capa_webhooks_core::settings::{AckRule, Choices, SettingsChange};
+use capa_webhooks_core::settings::{AckRule, Choices, MOST_IN_FLIGHT, RateLimit, SettingsChange};
+use std::num::NonZeroU16;
 use std::time::Duration;
 
 /// All that was given comes back.
@@ -101,18 +102,27 @@ pub async fn settings_change<E: Engine>(engine: E) {
         ack_rule: Some(Some(AckRule::Any2xx)),
         retry_delays: Some(Some(vec![Duration::ZERO, Duration::from_millis(90_500)])),
         attempt_timeout: Some(Some(Duration::from_millis(1_500))),
+        max_in_flight: Some(NonZeroU16::new(MOST_IN_FLIGHT)),
+        rate_limit: Some(RateLimit::from_per_second(10_000.0)),
         events: Some(Some(vec!["VERIFIED_USER".to_owned(), "REJECTED_KYC".to_owned()])),
     };
     let nothing_filtered = SettingsChange { events: Some(Some(Vec::new())), ..SettingsChange::default() };
+    let slowest = SettingsChange {
+        max_in_flight: Some(NonZeroU16::new(1)),
+        rate_limit: Some(RateLimit::from_per_second(0.01)),
+        ..SettingsChange::default()
+    };
     let reset = SettingsChange {
         url: Some(None),
         ack_rule: Some(None),
         retry_delays: Some(None),
         attempt_timeout: Some(None),
+        max_in_flight: Some(None),
+        rate_limit: Some(None),
         events: Some(None),
     };
     let mut expected = before;
-    for change in [all, SettingsChange::default(), nothing_filtered, reset] {
+    for change in [all, SettingsChange::default(), nothing_filtered, slowest, reset] {
         expected = change.clone().apply(expected, scene.now);
         let changed = scene.store().change_settings(id, change.clone(), scene.now).await.expect("changes");
         assert_eq!(changed.as_ref(), Some(&expected), "{change:?}");

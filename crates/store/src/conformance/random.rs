@@ -13,8 +13,9 @@ use crate::{
 };
 use capa_webhooks_core::id::{KeyId, LifeId, NotificationKey, PartnerId};
 use capa_webhooks_core::notification::{NotSent, Status, Turn};
-use capa_webhooks_core::settings::{AckRule, SettingsChange};
+use capa_webhooks_core::settings::{AckRule, RateLimit, SettingsChange};
 use std::collections::BTreeMap;
+use std::num::NonZeroU16;
 use std::time::Duration;
 
 const STEPS: usize = 1000;
@@ -221,6 +222,10 @@ impl World {
                 ack_rule: random.once_in(3).then(|| random.once_in(2).then_some(AckRule::Any2xx)),
                 retry_delays: random.once_in(3).then(|| Some(vec![Duration::ZERO, Duration::from_secs(60)])),
                 attempt_timeout: random.once_in(3).then_some(Some(Duration::from_secs(7))),
+                max_in_flight: random.once_in(3).then(|| NonZeroU16::new(u16::from(random.once_in(2)) * 7)),
+                rate_limit: random
+                    .once_in(3)
+                    .then(|| RateLimit::from_thousandths(u32::from(random.once_in(2)) * 2_500)),
                 events: random.once_in(3).then(|| Some(vec!["VERIFIED_USER".to_owned(), "REJECTED_KYC".to_owned()])),
             };
             let expected = self.model.change_settings(partner, &change, now);

@@ -6,9 +6,10 @@ use super::rows::{corrupt, moment, partner_keys, sql_count};
 use crate::seal::{Keyring, PartnerKeys, Place};
 use crate::{Created, Error, NewPartner, Partner, PartnerChange, SecretText};
 use capa_webhooks_core::id::{KeyId, PartnerId, SettingsId};
-use capa_webhooks_core::settings::{AckRule, Choices, Settings, SettingsChange};
+use capa_webhooks_core::settings::{AckRule, Choices, RateLimit, Settings, SettingsChange};
 use capa_webhooks_core::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 use zeroize::Zeroizing;
@@ -107,14 +108,16 @@ impl SqliteStore {
             let Settings { url, choices, .. } = &settings;
             let url = url.as_ref().map(|url| keys.seal(&Place::Url(id), ring.nonce(), &[url.as_bytes()]));
             conn.execute(
-                "UPDATE settings SET url = ?2, ack_rule = ?3, retry_delays = ?4, attempt_timeout = ?5, events = ?6,
-                 updated_at = ?7 WHERE partner = ?1",
+                "UPDATE settings SET url = ?2, ack_rule = ?3, retry_delays = ?4, attempt_timeout = ?5,
+                 max_in_flight = ?6, rate_limit = ?7, events = ?8, updated_at = ?9 WHERE partner = ?1",
                 (
                     id.as_bytes(),
                     url,
                     choices.ack_rule.map(AckRule::as_str),
                     choices.retry_delays.as_deref().map(delays_text),
                     choices.attempt_timeout.map(millis),
+                    choices.max_in_flight.map(NonZeroU16::get),
+                    choices.rate_limit.map(|rate| rate.thousandths().get()),
                     choices.events.as_ref().map(|events| events.join("\n")),
                     now.as_millis(),
                 ),
@@ -162,8 +165,9 @@ fn partner(conn: &Connection, ring: &Keyring, id: PartnerId) -> Result<Option<Pa
 
 fn settings(conn: &Connection, keys: &PartnerKeys, partner: PartnerId) -> Result<Settings, Fault> {
     let mut statement = conn.prepare_cached(
-        "SELECT id, url, ack_rule, retry_delays, attempt_timeout, events, created_at, updated_at FROM settings
-         WHERE partner = ?1",
+        "SELECT id, url, ack_rule, retry_delays, attempt_timeout, max_in_flight, rate_limit, events, created_at,
+                updated_at
+         FROM settings WHERE partner = ?1",
     )?;
     let mut rows = statement.query([partner.as_bytes()])?;
     let row = rows.next()?.ok_or_else(|| corrupt("settings", "partner", partner))?;
@@ -177,7 +181,9 @@ fn settings(conn: &Connection, keys: &PartnerKeys, partner: PartnerId) -> Result
     };
     let ack_rule: Option<String> = row.get(2)?;
     let retry_delays: Option<String> = row.get(3)?;
-    let events: Option<String> = row.get(5)?;
+    let max_in_flight: Option<u16> = row.get(5)?;
+    let rate_limit: Option<u32> = row.get(6)?;
+    let events: Option<String> = row.get(7)?;
     Ok(Settings {
         id: SettingsId::from_bytes(row.get(0)?),
         url,
@@ -185,10 +191,16 @@ fn settings(conn: &Connection, keys: &PartnerKeys, partner: PartnerId) -> Result
             ack_rule: ack_rule.map(|name| AckRule::from_name(&name).ok_or_else(|| damaged("ack_rule"))).transpose()?,
             retry_delays: retry_delays.map(|text| delays(&text).ok_or_else(|| damaged("retry_delays"))).transpose()?,
             attempt_timeout: row.get::<_, Option<u64>>(4)?.map(Duration::from_millis),
+            max_in_flight: max_in_flight
+                .map(|most| NonZeroU16::new(most).ok_or_else(|| damaged("max_in_flight")))
+                .transpose()?,
+            rate_limit: rate_limit
+                .map(|rate| RateLimit::from_thousandths(rate).ok_or_else(|| damaged("rate_limit")))
+                .transpose()?,
             events: events.map(|text| text.lines().map(str::to_owned).collect()),
         },
-        created_at: moment(row.get(6)?),
-        updated_at: moment(row.get(7)?),
+        created_at: moment(row.get(8)?),
+        updated_at: moment(row.get(9)?),
     })
 }
 

@@ -1,20 +1,19 @@
 //! What holds within one lane: its limit, its rate, its two classes, its return from an outage.
 
 use super::world::{GOOD, HANGS, REFUSES, Receiver, Reply, World, partner};
-use super::{Bench, attempted, attempts, job};
+use super::{Bench, attempted, attempts, job, per_second};
 use crate::engine::words::LaneLimits;
-use crate::engine::{Input, Limits};
+use crate::engine::{Action, Input, Limits};
 use crate::notification::NotSent;
 use crate::outcome::Verdict;
 use crate::schedule::Schedule;
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
 
 fn told(world: &mut World, max_in_flight: Option<usize>, rate: Option<u32>) {
-    let limits = LaneLimits { max_in_flight, rate: rate.and_then(NonZeroU32::new) };
+    let limits = LaneLimits { max_in_flight, rate: rate.map(per_second) };
     world.step(Input::LaneLimits { partner: partner(1), limits });
 }
 
@@ -47,6 +46,33 @@ fn a_partner_may_set_its_own_maximum() {
         assert_eq!(world.starts.iter().map(|start| start.in_flight).max(), Some(most));
         assert_eq!(world.acknowledged, 2_001);
     }
+}
+
+#[test]
+fn nothing_is_sent_before_the_limits_are_known() {
+    let mut bench = Bench::new(Limits::default());
+    let mut actions = Vec::new();
+    for n in 1..=3 {
+        bench.engine.step(bench.now, Input::Accepted(job(1, n)), &mut actions);
+    }
+    let of = job(1, 1).key.partner;
+    assert_eq!(actions, [Action::Limits(of)], "asked for once");
+    let limits = LaneLimits { max_in_flight: Some(2), rate: None };
+    let actions = bench.step(Input::LaneLimits { partner: of, limits });
+    assert_eq!(attempts(&actions), [job(1, 1).key, job(1, 2).key]);
+}
+
+#[test]
+fn limits_hold_from_the_first_attempt_on() {
+    let mut world = World::new(Limits::default());
+    world.limits.insert(1, LaneLimits { max_in_flight: Some(1), rate: None });
+    world.limits.insert(2, LaneLimits { max_in_flight: None, rate: Some(per_second(2)) });
+    world.stored(1, 100, 1);
+    world.stored(2, 20, 1);
+    world.run(9_400 * SECOND / 1_000);
+    assert_eq!(world.starts.iter().filter(|start| start.of == 1).map(|start| start.in_flight).max(), Some(1));
+    assert_eq!(world.started(|of| of == 1), 100);
+    assert_eq!(world.started(|of| of == 2), 19, "the first at once, and one every half second");
 }
 
 #[test]
@@ -192,7 +218,7 @@ fn a_failing_lane_is_tried_one_by_one() {
 fn what_was_not_sent_does_not_count_against_the_rate() {
     let mut bench = Bench::new(Limits::default());
     bench.step(Input::Accepted(job(1, 1)));
-    let limits = LaneLimits { max_in_flight: Some(1), rate: NonZeroU32::new(1) };
+    let limits = LaneLimits { max_in_flight: Some(1), rate: Some(per_second(1)) };
     bench.step(Input::LaneLimits { partner: job(1, 1).key.partner, limits });
     bench.step(Input::Accepted(job(1, 2)));
     bench.step(Input::Accepted(job(1, 3)));

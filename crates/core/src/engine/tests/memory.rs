@@ -6,7 +6,6 @@ use crate::engine::words::{Job, LaneLimits};
 use crate::engine::{Action, Input, Limits};
 use crate::outcome::Verdict;
 use bytes::Bytes;
-use std::num::NonZeroU32;
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -193,7 +192,7 @@ fn a_lane_that_turns_failing_gives_up_what_it_will_not_send_soon() {
 
 #[test]
 fn a_slow_lane_holds_what_it_can_send_in_ten_seconds() {
-    for rate in [None, NonZeroU32::new(10)] {
+    for rate in [None, Some(super::per_second(10))] {
         let mut world = World::new(Limits::default());
         world.publish(1, Duration::ZERO);
         world.run(SECOND);

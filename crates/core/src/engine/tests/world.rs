@@ -1,7 +1,7 @@
 //! An engine among receivers and a store on a clock that is stepped from one event to the next.
 
 use super::START;
-use crate::engine::words::{Attempt, Job, Recorded};
+use crate::engine::words::{Attempt, Job, LaneLimits, Recorded};
 use crate::engine::{Action, Engine, Input, Limits, Wanted};
 use crate::id::{NotificationId, NotificationKey, PartnerId};
 use crate::notification::{State, Turn};
@@ -52,6 +52,8 @@ pub(super) struct World {
     pub(super) now: Timestamp,
     pub(super) receivers: HashMap<u16, Receiver>,
     pub(super) schedule: Arc<Schedule>,
+    /// Limits of a partner's own.
+    pub(super) limits: HashMap<u16, LaneLimits>,
     /// Whether events are accepted without an owner while the engine calls a lane full.
     pub(super) heeds_hints: bool,
     pub(super) starts: Vec<Start>,
@@ -84,6 +86,7 @@ impl World {
             now: START,
             receivers: HashMap::new(),
             schedule: Arc::new(Schedule::default()),
+            limits: HashMap::new(),
             heeds_hints: true,
             starts: Vec::new(),
             acknowledged: 0,
@@ -215,6 +218,10 @@ impl World {
                     let job = self.owned.remove(&key).unwrap();
                     self.give_up(job);
                 }
+            }
+            Action::Limits(partner) => {
+                let limits = self.limits.get(&number(partner)).copied().unwrap_or_default();
+                self.step(Input::LaneLimits { partner, limits });
             }
             Action::Full(_) | Action::Room(_) => {}
         }

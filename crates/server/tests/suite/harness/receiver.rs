@@ -81,6 +81,9 @@ struct State {
     script: Script,
     scripts: HashMap<String, Script>,
     deliveries: Vec<Delivery>,
+    /// Requests that are not answered yet, and the most there ever were.
+    open: usize,
+    most_open: usize,
 }
 
 impl Endpoint {
@@ -97,6 +100,11 @@ impl Endpoint {
     /// Answers so to events of this `externalUserId`.
     pub(crate) fn answers_for(&self, user: &str, answers: impl IntoIterator<Item = Answer>) {
         self.state().scripts.insert(user.to_owned(), Script::new(answers));
+    }
+
+    /// The most requests that were ever here at the same moment.
+    pub(crate) fn most_at_once(&self) -> usize {
+        self.state().most_open
     }
 
     /// Everything that came, in order.
@@ -141,11 +149,18 @@ impl Endpoint {
             Some(script) => script.next(),
             None => state.script.next(),
         };
+        state.open += 1;
+        state.most_open = state.most_open.max(state.open);
         state.deliveries.push(delivery);
         let count = state.deliveries.len();
         drop(state);
         self.count.send_replace(count);
         answer
+    }
+
+    /// The sender is about to learn the end of a request: from now on it may send the next.
+    fn let_go(&self) {
+        self.state().open -= 1;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -192,6 +207,8 @@ impl Receiver {
                 script: Script::new([Answer::ok()]),
                 scripts: HashMap::new(),
                 deliveries: Vec::new(),
+                open: 0,
+                most_open: 0,
             }),
             count: watch::Sender::new(0),
         });
@@ -243,6 +260,9 @@ async fn serve(mut stream: TcpStream, number: usize, shared: Arc<Shared>) {
         if let Some(gate) = &answer.gate {
             gate.passed().await;
         }
+        if answer.then != Then::Hang {
+            endpoint.let_go();
+        }
         if stream.write_all(&answer.bytes).await.is_err() {
             return;
         }
@@ -256,6 +276,7 @@ async fn serve(mut stream: TcpStream, number: usize, shared: Arc<Shared>) {
             Then::Hang => {
                 // Until the other side gives up.
                 while matches!(stream.read(&mut [0; 1024]).await, Ok(1..)) {}
+                endpoint.let_go();
                 return;
             }
         }

@@ -36,6 +36,8 @@ CREATE TABLE settings (
     ack_rule        TEXT    CHECK (ack_rule IN ('200', '2xx')),
     retry_delays    TEXT,                                    -- milliseconds, separated by commas
     attempt_timeout INTEGER,                                 -- milliseconds
+    max_in_flight   INTEGER CHECK (max_in_flight BETWEEN 1 AND 256),
+    rate_limit      INTEGER CHECK (rate_limit BETWEEN 10 AND 10000000), -- thousandths of an attempt a second
     events          TEXT,                                    -- names, separated by line feeds
     created_at      INTEGER NOT NULL,
     updated_at      INTEGER NOT NULL
