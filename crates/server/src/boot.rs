@@ -10,6 +10,7 @@ use crate::housekeeping::{self, Retention};
 use crate::ingest::Batcher;
 use crate::keyfile::{self, FreshKey};
 use crate::outgoing::{self, Client};
+use crate::room::Room;
 use crate::telemetry::metrics::Metrics;
 use crate::wake::Wake;
 use capa_webhooks_core::engine::Limits;
@@ -32,7 +33,7 @@ use tokio::task::JoinHandle;
 const READERS: usize = 4;
 
 /// What a caller may put in the place of the ordinary; the default is what production runs with.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Surroundings {
     /// Tells the time.
     pub clock: Clock,
@@ -93,12 +94,13 @@ impl Service {
 
         let life = LifeId::v7(clock.now(), clock::random_bytes());
         store.begin_life(life, clock.now()).await.map_err(|error| error.to_string())?;
-        let inbox = Inbox::default();
+        let (inbox, room) = (Inbox::default(), Room::default());
         let batcher = Batcher {
             store: store.clone(),
             clock: clock.clone(),
             metrics: metrics.clone(),
             life,
+            room: room.clone(),
             engine: inbox.sender(),
         };
         let context = Context {
@@ -107,6 +109,7 @@ impl Service {
             client,
             clock: clock.clone(),
             metrics: metrics.clone(),
+            room,
             life,
             signature_headers: config.signature_headers.clone().into(),
         };
@@ -297,6 +300,7 @@ pub async fn local_api(config: Config, key: &FreshKey) -> Result<App, LocalError
         clock: clock.clone(),
         metrics: metrics.clone(),
         life: LifeId::v7(clock.now(), clock::random_bytes()),
+        room: Room::default(),
         engine: inbox.sender(),
     };
     Ok(App::new(Parts {

@@ -3,8 +3,11 @@
 //! A caller waits in [`Ingest::accept`] until the commit that holds its events has reached the disk. While one
 //! transaction is under way, what arrives is gathered for the next, so that a burst shares one fsync. The queue is
 //! bounded in events and bytes; beyond that a caller is told at once to come back later, before anything is stored.
+//!
+//! What the engine has no room for ([`Room`]) is accepted without an owner; it is claimed when there is room.
 
 use crate::clock::Clock;
+use crate::room::Room;
 use crate::telemetry::metrics::Metrics;
 use capa_webhooks_core::engine::Input;
 use capa_webhooks_core::engine::words::Job;
@@ -96,6 +99,8 @@ pub struct Batcher {
     pub metrics: Arc<Metrics>,
     /// Who owns what is accepted here.
     pub life: LifeId,
+    /// What the engine has room for.
+    pub room: Room,
     /// The engine.
     pub engine: mpsc::UnboundedSender<Input>,
 }
@@ -146,7 +151,7 @@ impl Batcher {
         for Waiting { events, bytes, answer } in waiting {
             callers.push((events.len(), bytes, answer));
             for mut accept in events {
-                let queued = matches!(accept.fate, Fate::Queue(_));
+                let queued = matches!(accept.fate, Fate::Queue(_)) && self.room.has_for(accept.key.partner);
                 if queued {
                     accept.fate = Fate::Queue(Some(self.life));
                 }

@@ -25,5 +25,6 @@ pub mod housekeeping;
 pub mod ingest;
 pub mod keyfile;
 pub mod outgoing;
+pub mod room;
 pub mod telemetry;
 pub mod wake;

@@ -44,7 +44,7 @@ pub trait Store: Send + Sync + 'static {
     async fn accept(&self, batch: Vec<Accept>, now: Timestamp) -> Result<Vec<Accepted>, Error>;
 
     /// Takes ownership of due rows that nobody owns, the longest due of each partner first. Partners take turns where
-    /// `total` is small. A life that is over gets nothing.
+    /// `total` or `bytes` is small. A life that is over gets nothing.
     async fn claim(&self, claim: Claim) -> Result<Claimed, Error>;
 
     /// Gives up ownership of rows that do not fit in memory; they stay pending.

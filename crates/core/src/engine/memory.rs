@@ -6,6 +6,9 @@
 //! the first job of a lane needs no share. Claims fill a lane to three quarters and kept retries to half, so that new events
 //! find room as well.
 //!
+//! Claims are bounded in bytes by half of what is free, whatever rows weigh. When less than an eighth is free, there is no
+//! room for new events, whoever's they are ([`Engine::has_room`]).
+//!
 //! A lane that is three quarters full is called full ([`Action::Full`]) until it has drained to half. Then, if the store is
 //! likely to hold more of it, a claim is due at once, at most one in a twentieth of the poll interval. A claim that
 //! brought more than there was room for is followed by none before the next poll.
@@ -158,7 +161,7 @@ impl Engine {
             }
         }
         // What falls due before the next poll is taken along, and waits here for its moment.
-        actions.push(Action::Claim(Wanted { until: self.next_claim, room, rooms, total }));
+        actions.push(Action::Claim(Wanted { until: self.next_claim, room, rooms, total, bytes: free / 2 }));
     }
 
     /// How many rows a claim may bring for a lane, or for a partner that has none.

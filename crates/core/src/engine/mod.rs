@@ -169,6 +169,8 @@ pub struct Wanted {
     pub rooms: BTreeMap<PartnerId, usize>,
     /// At most this many rows in all.
     pub total: usize,
+    /// At most this many bytes in all, but one row at least.
+    pub bytes: usize,
 }
 
 /// The engine. See the module.
@@ -279,6 +281,17 @@ impl Engine {
     /// Jobs in memory.
     pub const fn held(&self) -> usize {
         self.jobs
+    }
+
+    /// What the jobs in memory weigh, in bytes.
+    pub const fn held_bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether there is room for new events at all. If not, they are better accepted without an owner, whoever's they
+    /// are.
+    pub const fn has_room(&self) -> bool {
+        self.bytes <= self.limits.bytes - self.limits.bytes / 8
     }
 
     /// Whether new events of this partner are better accepted without an owner, as [`Action::Full`] says on a change.

@@ -109,6 +109,8 @@ pub struct Claim {
     pub rooms: BTreeMap<PartnerId, usize>,
     /// At most this many rows in all.
     pub total: usize,
+    /// At most this many bytes in all, as [`Job::weight`] counts them; but one row at least, however large.
+    pub bytes: usize,
 }
 
 /// What a claim came to.
@@ -116,7 +118,7 @@ pub struct Claim {
 pub struct Claimed {
     /// The jobs, owned by the life that claimed them.
     pub jobs: Vec<Job>,
-    /// Whether rows that the claim had room for were left because of `total`.
+    /// Whether rows that the claim had room for were left because of `total` or `bytes`.
     pub more: bool,
 }
 

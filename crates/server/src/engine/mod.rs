@@ -14,7 +14,8 @@ mod recorder;
 use crate::clock::Clock;
 use crate::directory::Directory;
 use crate::outgoing::Client;
-use crate::telemetry::metrics::Metrics;
+use crate::room::Room;
+use crate::telemetry::metrics::{Holds, Metrics};
 use crate::wake::Wake;
 use capa_webhooks_core::engine::words::{Claim, Record};
 use capa_webhooks_core::engine::{Action, Engine, Input, Limits, Wanted};
@@ -43,6 +44,8 @@ pub struct Context {
     pub clock: Clock,
     /// Counts.
     pub metrics: Arc<Metrics>,
+    /// Where it is told what there is room for.
+    pub room: Room,
     /// Who owns what is held here.
     pub life: LifeId,
     /// Header names that carry the hex signature.
@@ -158,7 +161,13 @@ impl Driver {
             for action in actions.drain(..) {
                 self.carry_out(action);
             }
-            self.context.metrics.holds(self.engine.in_flight(), self.engine.held(), self.engine.unrecorded());
+            self.context.room.set(self.engine.has_room());
+            self.context.metrics.holds(Holds {
+                in_flight: self.engine.in_flight(),
+                held: self.engine.held(),
+                bytes: self.engine.held_bytes(),
+                unrecorded: self.engine.unrecorded(),
+            });
             if drained && self.engine.in_flight() == 0 && self.engine.unrecorded() == 0 {
                 return;
             }
@@ -193,12 +202,13 @@ impl Driver {
             }
             Action::Release(keys) => {
                 let context = self.context.clone();
+                context.metrics.released(keys.len());
                 tokio::spawn(async move { release(&context, keys).await });
             }
             // The task that listens ends with this one.
             Action::Limits(partner) => _ = self.limits_of.send(partner),
-            // Hints for whoever accepts; what has no room is released, so nothing depends on them.
-            Action::Full(_) | Action::Room(_) => {}
+            Action::Full(partner) => self.context.room.set_for(partner, false),
+            Action::Room(partner) => self.context.room.set_for(partner, true),
         }
     }
 }
@@ -232,8 +242,8 @@ async fn wait_until(clock: &Clock, moment: Option<capa_webhooks_core::time::Time
 }
 
 async fn claim(context: &Context, wanted: Wanted) -> Input {
-    let Wanted { until, room, rooms, total } = wanted;
-    match context.store.claim(Claim { life: context.life, until, room, rooms, total }).await {
+    let Wanted { until, room, rooms, total, bytes } = wanted;
+    match context.store.claim(Claim { life: context.life, until, room, rooms, total, bytes }).await {
         Ok(claimed) => Input::Claimed { jobs: claimed.jobs, more: claimed.more },
         Err(error) => {
             tracing::error!(%error, "due notifications could not be claimed; trying again");

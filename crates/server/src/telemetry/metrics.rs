@@ -18,6 +18,19 @@ struct Kind {
     kind: &'static str,
 }
 
+/// What the engine holds.
+#[derive(Debug, Clone, Copy)]
+pub struct Holds {
+    /// Attempts in flight.
+    pub in_flight: usize,
+    /// Notifications in memory.
+    pub held: usize,
+    /// What they weigh, in bytes.
+    pub bytes: usize,
+    /// Outcomes that are being recorded.
+    pub unrecorded: usize,
+}
+
 /// Every figure of the service.
 pub struct Metrics {
     registry: Registry,
@@ -30,6 +43,8 @@ pub struct Metrics {
     attempt_seconds: Histogram,
     in_flight: Gauge,
     held: Gauge,
+    held_bytes: Gauge,
+    released: Counter,
     unrecorded: Gauge,
     pending: Gauge,
     oldest_unsettled: Gauge<f64, AtomicU64>,
@@ -59,6 +74,8 @@ impl Default for Metrics {
             attempt_seconds,
             in_flight: Gauge::default(),
             held: Gauge::default(),
+            held_bytes: Gauge::default(),
+            released: Counter::default(),
             unrecorded: Gauge::default(),
             pending: Gauge::default(),
             oldest_unsettled: Gauge::default(),
@@ -80,6 +97,8 @@ impl Default for Metrics {
         );
         registry.register("in_flight", "Attempts in flight", metrics.in_flight.clone());
         registry.register("held", "Notifications held in memory", metrics.held.clone());
+        registry.register_with_unit("held", "What they weigh", Unit::Bytes, metrics.held_bytes.clone());
+        registry.register("released", "Notifications given up for want of memory", metrics.released.clone());
         registry.register("unrecorded", "Outcomes that are being recorded", metrics.unrecorded.clone());
         registry.register("pending", "Notifications that are not settled", metrics.pending.clone());
         registry.register_with_unit(
@@ -147,10 +166,16 @@ impl Metrics {
     }
 
     /// What the engine holds.
-    pub fn holds(&self, in_flight: usize, held: usize, unrecorded: usize) {
-        self.in_flight.set(signed(in_flight as u64));
-        self.held.set(signed(held as u64));
-        self.unrecorded.set(signed(unrecorded as u64));
+    pub fn holds(&self, holds: Holds) {
+        self.in_flight.set(signed(holds.in_flight as u64));
+        self.held.set(signed(holds.held as u64));
+        self.held_bytes.set(signed(holds.bytes as u64));
+        self.unrecorded.set(signed(holds.unrecorded as u64));
+    }
+
+    /// The engine gave up notifications for which it has no room; they are claimed later.
+    pub fn released(&self, count: usize) {
+        self.released.inc_by(count as u64);
     }
 
     /// What is still to be done.

@@ -20,6 +20,7 @@ mod limits;
 mod lists;
 mod logs;
 mod manual_retry;
+mod memory;
 mod not_sent;
 mod operations;
 mod partners;

@@ -168,20 +168,24 @@ impl Store {
             self.rows.iter().filter(|(_, row)| due(row)).map(|(key, row)| (*key, row.turn)).collect();
         found.sort_by_key(|(key, turn)| (Some(key.partner) <= self.served_last, key.partner, turn.due, key.id));
         let mut taken: BTreeMap<PartnerId, usize> = BTreeMap::new();
+        let mut bytes = 0;
         for (key, turn) in found {
             let room = claim.rooms.get(&key.partner).copied().unwrap_or(claim.room);
             let of_partner = taken.entry(key.partner).or_default();
             if *of_partner >= room {
                 continue;
             }
-            if claimed.jobs.len() >= claim.total {
+            let job = job(key, turn);
+            let heavy = bytes + job.weight() > claim.bytes && !claimed.jobs.is_empty();
+            if claimed.jobs.len() >= claim.total || heavy {
                 claimed.more = true;
                 break;
             }
+            bytes += job.weight();
             *of_partner += 1;
             self.own(key, Some(claim.life), now);
             self.served_last = Some(key.partner);
-            claimed.jobs.push(job(key, turn));
+            claimed.jobs.push(job);
         }
         claimed
     }

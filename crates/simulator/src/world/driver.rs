@@ -115,11 +115,11 @@ impl World {
                 }
                 Ok(())
             }
-            Action::Claim(Wanted { until, room, rooms, total }) => {
+            Action::Claim(Wanted { until, room, rooms, total, bytes }) => {
                 let Some(process) = self.process(node, life) else { return Ok(()) };
                 process.claims += 1;
                 process.standing.claims();
-                self.ask(node, life, Wish::Claim(Claim { life, until, room, rooms, total }));
+                self.ask(node, life, Wish::Claim(Claim { life, until, room, rooms, total, bytes }));
                 Ok(())
             }
             Action::Limits(partner) => {

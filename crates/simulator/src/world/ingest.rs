@@ -37,7 +37,7 @@ impl World {
         };
         let many = process.waiting.len().min(BATCH);
         let taken: Vec<usize> = process.waiting.drain(..many).collect();
-        let full = process.full.clone();
+        let (full, has_room) = (process.full.clone(), process.engine.has_room());
         // A fenced node answers 503, and nothing is stored.
         if fenced || taken.is_empty() {
             return Ok(());
@@ -51,7 +51,7 @@ impl World {
                 key,
                 idempotency: self.events[*event].keyed.then_some(*event),
                 nowhere: self.store.settings[partner].unsendable(),
-                held: !full.contains(&key.partner),
+                held: has_room && !full.contains(&key.partner),
             });
         }
         if let Some(process) = self.process(node, life) {

@@ -17,7 +17,8 @@ async fn claim_with<E: Engine>(
     total: usize,
     rooms: BTreeMap<PartnerId, usize>,
 ) -> Claimed {
-    scene.store().claim(Claim { life: scene.life, until: scene.now, room, rooms, total }).await.expect("claims")
+    let claim = Claim { life: scene.life, until: scene.now, room, rooms, total, bytes: usize::MAX };
+    scene.store().claim(claim).await.expect("claims")
 }
 
 fn keys(claimed: &Claimed) -> Vec<NotificationKey> {
@@ -69,6 +70,27 @@ pub async fn room_and_total_are_kept<E: Engine>(engine: E) {
     assert_eq!((cut.jobs.len(), cut.more), (5, true));
     let rest = claim(&scene, 4, 1).await;
     assert_eq!((rest.jobs.len(), rest.more), (1, false));
+}
+
+/// `bytes` is an upper bound, but for the first row; `more` tells that it cut the claim short.
+pub async fn bytes_are_kept<E: Engine>(engine: E) {
+    let mut scene = Scene::new(engine).await;
+    let (one, two) = (scene.partner().await, scene.partner().await);
+    for _ in 0..4 {
+        scene.unowned(one).await;
+        scene.unowned(two).await;
+    }
+    let within = |bytes| Claim { life: scene.life, until: scene.now, room: 9, rooms: BTreeMap::new(), total: 9, bytes };
+    let claims = async |bytes| scene.store().claim(within(bytes)).await.expect("claims");
+    let first = claims(0).await;
+    assert_eq!((first.jobs.len(), first.more), (1, true), "one row at least, however large");
+    let weight = first.jobs[0].weight();
+    let three = claims(4 * weight - 1).await;
+    assert_eq!((three.jobs.len(), three.more), (3, true));
+    let rest = claims(4 * weight).await;
+    assert_eq!((rest.jobs.len(), rest.more), (4, false), "exactly as much as fits");
+    assert_eq!(claims(weight).await, Claimed::default());
+    scene.assert_healthy().await;
 }
 
 /// Where `total` is small, partners take turns.
@@ -133,8 +155,14 @@ pub async fn a_life_that_is_over_claims_nothing<E: Engine>(engine: E) {
     let mut scene = Scene::new(engine).await;
     let partner = scene.partner().await;
     scene.unowned(partner).await;
-    let never =
-        Claim { life: LifeId::from_bytes([9; 16]), until: scene.now, room: 9, rooms: BTreeMap::new(), total: 9 };
+    let never = Claim {
+        life: LifeId::from_bytes([9; 16]),
+        until: scene.now,
+        room: 9,
+        rooms: BTreeMap::new(),
+        total: 9,
+        bytes: usize::MAX,
+    };
     assert_eq!(scene.store().claim(never).await.expect("claims"), Claimed::default());
     scene.store().end_life(scene.life, scene.now).await.expect("ends");
     assert_eq!(claim(&scene, 9, 9).await, Claimed::default());

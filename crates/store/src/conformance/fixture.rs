@@ -198,7 +198,14 @@ impl<E: Engine> Scene<E> {
 
     /// Claims all that is due.
     pub async fn claim_all(&self) -> Vec<Job> {
-        let claim = Claim { life: self.life, until: self.now, room: 1000, rooms: BTreeMap::new(), total: 1000 };
+        let claim = Claim {
+            life: self.life,
+            until: self.now,
+            room: 1000,
+            rooms: BTreeMap::new(),
+            total: 1000,
+            bytes: usize::MAX,
+        };
         self.store().claim(claim).await.expect("claims").jobs
     }
 

@@ -49,7 +49,7 @@ macro_rules! conformance_suite {
             record::a_late_acknowledgement_settles, record::a_late_failure_is_only_a_fact,
             record::a_late_outcome_of_an_earlier_cycle_is_only_a_fact, record::a_settled_notification_stays_settled,
             record::an_attempt_may_be_repeated_under_its_number, record::what_is_gone_takes_no_facts,
-            claim::only_due_rows_that_nobody_owns, claim::the_longest_due_first, claim::room_and_total_are_kept,
+            claim::only_due_rows_that_nobody_owns, claim::the_longest_due_first, claim::room_and_total_are_kept, claim::bytes_are_kept,
             claim::nobody_is_starved_by_total, claim::two_claims_never_share_a_row, claim::released_rows_are_claimed_again,
             claim::a_life_that_is_over_claims_nothing,
             retry::the_checks_come_in_order, retry::a_retry_begins_a_new_cycle, retry::three_retries_and_no_more,

@@ -4,9 +4,9 @@
 //! as given and checks that it was allowed.
 
 use crate::{
-    Accept, Accepted, AttemptEntry, Backlog, Claim, Claimed, Created, Detail, Fate, Happened, KeyAdded, LatestError,
-    ListPage, ListQuery, NewPartner, PageStart, Partner, PartnerChange, PartnerKey, Record, Recorded, Retried,
-    SingleRetry, Summary,
+    Accept, Accepted, AttemptEntry, Backlog, Claim, Claimed, Created, Detail, Fate, Happened, Job, KeyAdded,
+    LatestError, ListPage, ListQuery, NewPartner, PageStart, Partner, PartnerChange, PartnerKey, Record, Recorded,
+    Retried, SingleRetry, Summary,
 };
 use bytes::Bytes;
 use capa_webhooks_core::event::Event;
@@ -279,9 +279,20 @@ impl Model {
             rows.truncate(claim.rooms.get(partner).copied().unwrap_or(claim.room));
             possible += rows.len();
         }
-        assert_eq!(claimed.jobs.len(), possible.min(claim.total), "a claim takes all that it may");
-        assert_eq!(claimed.more, possible > claim.total, "a claim says whether something is left");
+        let bytes: usize = claimed.jobs.iter().map(Job::weight).sum();
+        let count = claimed.jobs.len();
+        assert!(count <= possible.min(claim.total), "a claim takes no more than it may");
+        assert!(count <= 1 || bytes <= claim.bytes, "a claim keeps to its bytes");
+        assert_eq!(claimed.more, count < possible, "a claim says whether something is left");
         let mut taken: BTreeMap<PartnerId, usize> = BTreeMap::new();
+        for job in &claimed.jobs {
+            *taken.entry(job.key.partner).or_default() += 1;
+        }
+        let fits = |key: &NotificationKey| bytes + self.weight(key) <= claim.bytes || count == 0;
+        let next = due.iter().filter_map(|(partner, rows)| rows.get(taken.get(partner).copied().unwrap_or(0)));
+        let all_fit = next.map(|(_, key, _)| key).all(fits);
+        assert!(count == claim.total || !claimed.more || !all_fit, "a claim takes all that it may");
+        taken.clear();
         for job in &claimed.jobs {
             let place = taken.entry(job.key.partner).or_default();
             let expected = due.get(&job.key.partner).and_then(|rows| rows.get(*place));
@@ -295,6 +306,12 @@ impl Model {
             assert_eq!(notification.event.body, job.body);
             notification.waiting = Some(Waiting { turn: job.turn, owner: Some(claim.life) });
         }
+    }
+
+    /// What a notification weighs as a job.
+    fn weight(&self, key: &NotificationKey) -> usize {
+        let notification = self.notifications.get(key).expect("it is asked for by its own key");
+        Job { key: *key, turn: Turn::first(notification.accepted_at), body: notification.event.body.clone() }.weight()
     }
 
     /// As [`crate::Store::release`].

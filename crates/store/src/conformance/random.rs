@@ -171,7 +171,8 @@ impl World {
         }
         let life = self.life(scene);
         let (room, total) = (scene.random.below(6), scene.random.below(12));
-        let claim = Claim { life, until: scene.now, room, rooms, total };
+        let bytes = if scene.random.once_in(2) { usize::MAX } else { scene.random.below(3_000) };
+        let claim = Claim { life, until: scene.now, room, rooms, total, bytes };
         let claimed = scene.store().claim(claim.clone()).await.expect("claims");
         self.model.claimed(&claim, &claimed);
         self.held.extend(claimed.jobs.into_iter().map(|job| (life, job)));

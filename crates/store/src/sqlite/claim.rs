@@ -5,7 +5,8 @@
 //! no accept. What another claim was quicker to take is left out.
 //!
 //! The look goes from partner to partner of the index of unowned rows, and within a partner from the longest due. It
-//! begins after the partner that the last claim served last, so that nobody is starved when `total` cuts a claim short.
+//! begins after the partner that the last claim served last, so that nobody is starved when `total` or `bytes` cuts a
+//! claim short. What was found is in memory before it is owned, so `bytes` holds while it is looked for.
 
 use super::SqliteStore;
 use super::fault::Fault;
@@ -62,26 +63,33 @@ impl SqliteStore {
     }
 }
 
+/// What a look has found so far.
+#[derive(Default)]
+struct Found {
+    claimed: Claimed,
+    bytes: usize,
+}
+
 fn look(conn: &Connection, ring: &Keyring, claim: &Claim, last: Option<PartnerId>) -> Result<Claimed, Fault> {
-    let mut found = Claimed::default();
+    let mut found = Found::default();
     let mut at = last;
     let mut wrapped = last.is_none();
     loop {
         let Some(partner) = next_partner(conn, at)? else {
             if wrapped {
-                return Ok(found);
+                return Ok(found.claimed);
             }
             (at, wrapped) = (None, true);
             continue;
         };
         // Once around: back where the look began.
         if wrapped && last.is_some_and(|last| partner > last) {
-            return Ok(found);
+            return Ok(found.claimed);
         }
         at = Some(partner);
         look_at_partner(conn, ring, claim, partner, &mut found)?;
-        if found.more {
-            return Ok(found);
+        if found.claimed.more {
+            return Ok(found.claimed);
         }
     }
 }
@@ -102,10 +110,11 @@ fn look_at_partner(
     ring: &Keyring,
     claim: &Claim,
     partner: PartnerId,
-    found: &mut Claimed,
+    found: &mut Found,
 ) -> Result<(), Fault> {
     let room = claim.rooms.get(&partner).copied().unwrap_or(claim.room);
-    let rest = claim.total.saturating_sub(found.jobs.len());
+    let Found { claimed, bytes } = found;
+    let rest = claim.total.saturating_sub(claimed.jobs.len());
     // One row more than `total` allows tells whether something is left.
     let limit = room.min(rest + 1);
     if limit == 0 {
@@ -118,8 +127,8 @@ fn look_at_partner(
     )?;
     let mut rows = statement.query((partner.as_bytes(), claim.until.as_millis(), sql_count(limit)))?;
     while let Some(row) = rows.next()? {
-        if found.jobs.len() == claim.total {
-            found.more = true;
+        if claimed.jobs.len() == claim.total {
+            claimed.more = true;
             return Ok(());
         }
         let key = NotificationKey { partner, id: NotificationId::from_bytes(row.get(0)?) };
@@ -129,7 +138,15 @@ fn look_at_partner(
             None => Err(corrupt("partners", "data_key", partner).into()),
         };
         match body {
-            Ok(body) => found.jobs.push(Job { key, turn, body }),
+            Ok(body) => {
+                let job = Job { key, turn, body };
+                if !claimed.jobs.is_empty() && *bytes + job.weight() > claim.bytes {
+                    claimed.more = true;
+                    return Ok(());
+                }
+                *bytes += job.weight();
+                claimed.jobs.push(job);
+            }
             // One broken row must not hold up all others. It stays pending, and `examine` reports it.
             Err(Fault::Store(error @ Error::Corrupt { .. })) => {
                 tracing::error!(%error, "a notification cannot be sent: its stored row is broken; run `doctor`");

@@ -98,6 +98,48 @@ fn a_claim_asks_for_what_is_likely_to_fit() {
 }
 
 #[test]
+fn claims_never_bring_more_than_half_of_what_is_free() {
+    let mut world = World::new(Limits { bytes: 1_000_000, ..Limits::default() });
+    for of in 1..=20 {
+        world.receivers.insert(of, HANGS);
+        for large in 0..30 {
+            let mut job = world.job(of, super::START);
+            // The first rows say nothing of the weight of the rest.
+            job.body = Bytes::from(vec![b' '; if large < 3 { 10 } else { 50_000 }]);
+            world.store.entry(job.key.partner).or_default().insert((job.turn.due, job.key), job);
+        }
+    }
+    for _ in 0..100 {
+        world.run(Duration::from_millis(100));
+        assert!(world.engine.held_bytes() <= 1_000_000, "{}", world.engine.held_bytes());
+    }
+    assert!(world.most_claimed <= 500_000, "{}", world.most_claimed);
+    for of in 1..=20 {
+        world.receivers.insert(of, GOOD);
+    }
+    world.run(Duration::from_secs(600));
+    assert!(world.store.is_empty());
+    assert_eq!(world.engine.held(), 0);
+}
+
+#[test]
+fn without_room_whoever_publishes_is_told_so() {
+    let mut bench = Bench::new(Limits { bytes: 10_000, ..Limits::default() });
+    assert!(bench.engine.has_room());
+    for of in 1..=40 {
+        bench.step(Input::Accepted(job(of, of)));
+    }
+    assert!(!bench.engine.has_room(), "{} bytes held", bench.engine.held_bytes());
+    for of in 1..=40 {
+        let actions = bench.step(super::attempted(job(of, of).key, Verdict::Acknowledged));
+        if !super::attempts(&actions).is_empty() || actions.iter().any(|action| matches!(action, Action::Record(_))) {
+            bench.recorded(&actions, crate::engine::words::Recorded::Applied);
+        }
+    }
+    assert!(bench.engine.has_room());
+}
+
+#[test]
 fn a_lane_alone_has_a_fifth_of_the_memory_and_many_leave_room_for_others() {
     let limits = Limits { bytes: 1_000_000, ..Limits::default() };
     let mut world = World::new(limits);

@@ -59,6 +59,8 @@ pub(super) struct World {
     pub(super) starts: Vec<Start>,
     pub(super) acknowledged: usize,
     pub(super) claims: Vec<Timestamp>,
+    /// The most that one claim brought, in bytes.
+    pub(super) most_claimed: usize,
     pub(super) released: usize,
     pub(super) store: BTreeMap<PartnerId, BTreeMap<(Timestamp, NotificationKey), Job>>,
     in_flight: HashMap<u16, usize>,
@@ -91,6 +93,7 @@ impl World {
             starts: Vec::new(),
             acknowledged: 0,
             claims: Vec::new(),
+            most_claimed: 0,
             released: 0,
             store: BTreeMap::new(),
             in_flight: HashMap::new(),
@@ -171,6 +174,10 @@ impl World {
         self.starts.iter().filter(|start| of(start.of)).count()
     }
 
+    fn has_room(&self, partner: PartnerId) -> bool {
+        self.engine.has_room() && !self.engine.is_full(partner)
+    }
+
     fn at(&mut self, at: Timestamp, event: Event) {
         self.count += 1;
         self.events.insert((at, self.count), event);
@@ -182,7 +189,7 @@ impl World {
 
     fn take(&mut self, event: Event) {
         match event {
-            Event::Publish(job) if self.heeds_hints && self.engine.is_full(job.key.partner) => self.give_up(job),
+            Event::Publish(job) if self.heeds_hints && !self.has_room(job.key.partner) => self.give_up(job),
             Event::Publish(job) => self.hand_in(job),
             Event::Report(input) => {
                 match &input {
@@ -256,18 +263,22 @@ impl World {
         self.claims.push(self.now);
         let mut jobs = Vec::new();
         let mut more = false;
+        let mut bytes = 0;
         for (partner, rows) in &mut self.store {
             let room = wanted.rooms.get(partner).copied().unwrap_or(wanted.room);
             for _ in 0..room {
                 let Some(row) = rows.first_entry().filter(|row| row.key().0 <= wanted.until) else { break };
-                more = jobs.len() == wanted.total;
+                let weight = row.get().weight();
+                more = jobs.len() == wanted.total || (!jobs.is_empty() && bytes + weight > wanted.bytes);
                 if more {
                     break;
                 }
+                bytes += weight;
                 jobs.push(row.remove());
             }
         }
         self.store.retain(|_, rows| !rows.is_empty());
+        self.most_claimed = self.most_claimed.max(bytes);
         for job in &jobs {
             self.lend(job);
         }

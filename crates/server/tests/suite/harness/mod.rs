@@ -23,6 +23,7 @@ pub(crate) use http::{Call, Reply, details_of};
 pub(crate) use partner::Partner;
 pub(crate) use words::{later, moment, on_ramp, seconds, verified};
 
+use capa_webhooks::boot::Surroundings;
 use capa_webhooks::clock::{Clock, Stepper};
 use capa_webhooks::config::{Config, Sources};
 use http::Wire;
@@ -47,6 +48,7 @@ pub(crate) struct World {
     running: Option<Running>,
     pub(crate) receiver: Receiver,
     clock: Clock,
+    surroundings: Surroundings,
     stepper: Option<Stepper>,
     settings: BTreeMap<&'static str, String>,
     file: Option<PathBuf>,
@@ -62,20 +64,30 @@ impl World {
 
     /// With these settings over those of the harness.
     pub(crate) async fn with(settings: &[(&'static str, &str)]) -> Self {
-        Self::begin(settings, None, false).await
+        Self::begin(settings, None, false, Surroundings::default()).await
+    }
+
+    /// With bounds of its own; the clock is stepped all the same.
+    pub(crate) async fn within(surroundings: Surroundings, settings: &[(&'static str, &str)]) -> Self {
+        Self::begin(settings, None, false, surroundings).await
     }
 
     /// With a configuration file.
     pub(crate) async fn with_file(file: &str) -> Self {
-        Self::begin(&[], Some(file), false).await
+        Self::begin(&[], Some(file), false, Surroundings::default()).await
     }
 
     /// On the machine's clock, for what only real time shows.
     pub(crate) async fn on_system_clock(settings: &[(&'static str, &str)]) -> Self {
-        Self::begin(settings, None, true).await
+        Self::begin(settings, None, true, Surroundings::default()).await
     }
 
-    async fn begin(settings: &[(&'static str, &str)], file: Option<&str>, system: bool) -> Self {
+    async fn begin(
+        settings: &[(&'static str, &str)],
+        file: Option<&str>,
+        system: bool,
+        surroundings: Surroundings,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name).display().to_string();
         let mut flags = BTreeMap::from([
@@ -105,6 +117,7 @@ impl World {
         let mut world = Self {
             running: None,
             receiver: Receiver::start().await,
+            surroundings: Surroundings { clock: clock.clone(), ..surroundings },
             clock,
             stepper,
             settings: flags,
@@ -121,7 +134,7 @@ impl World {
     pub(crate) async fn start_service(&mut self) {
         let sources = Sources { file: self.file.clone(), environment: BTreeMap::new(), flags: self.settings.clone() };
         let config = Config::load(&sources).unwrap();
-        let running = Running::start(config, self.clock.clone()).await;
+        let running = Running::start(config, self.surroundings.clone()).await;
         (self.address, self.metrics_address) = (running.service.address, running.service.metrics_address);
         self.running = Some(running);
     }
@@ -219,6 +232,13 @@ impl World {
         let reply = Call::new(self.metrics_address, "GET", "/metrics").send().await;
         assert_eq!(reply.status, 200);
         reply.text().to_owned()
+    }
+
+    /// A figure.
+    pub(crate) async fn metric(&self, name: &str) -> f64 {
+        let text = self.metrics().await;
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("no figure {name} in {text}")).parse().unwrap()
     }
 
     /// Waits until a figure has this value.

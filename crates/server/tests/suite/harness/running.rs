@@ -2,7 +2,6 @@
 
 use super::patience;
 use capa_webhooks::boot::{Service, Surroundings};
-use capa_webhooks::clock::Clock;
 use capa_webhooks::config::Config;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
@@ -15,9 +14,9 @@ pub(super) struct Running {
 }
 
 impl Running {
-    pub(super) async fn start(config: Config, clock: Clock) -> Self {
+    pub(super) async fn start(config: Config, surroundings: Surroundings) -> Self {
         let runtime = OwnRuntime::new();
-        let starting = Service::start(config, Surroundings { clock, ..Surroundings::default() });
+        let starting = Service::start(config, surroundings);
         let service = patience::within("the service to start", runtime.spawn(starting)).await.unwrap().unwrap();
         Self { runtime, service }
     }
