@@ -5,9 +5,11 @@ use crate::api::{self, App, Parts};
 use crate::clock::{self, Clock};
 use crate::config::{Config, StoreUrl};
 use crate::directory::{Defaults, Directory};
+use crate::disk::{Disk, FreeSpace};
+use crate::door::Door;
 use crate::engine::{Context, Inbox, Running};
 use crate::housekeeping::{self, Retention};
-use crate::ingest::Batcher;
+use crate::ingest::{Batcher, Bounds};
 use crate::keyfile::{self, FreshKey};
 use crate::outgoing::{self, Client};
 use crate::room::Room;
@@ -39,13 +41,23 @@ pub struct Surroundings {
     pub clock: Clock,
     /// The bounds of the engine.
     pub limits: Limits,
+    /// What may wait for the store.
+    pub bounds: Bounds,
+    /// Tells what is free on the disk.
+    pub free_space: FreeSpace,
     /// Certificate authorities that are trusted beside the system's.
     pub extra_roots: Vec<CertificateDer<'static>>,
 }
 
 impl Default for Surroundings {
     fn default() -> Self {
-        Self { clock: Clock::system(), limits: Limits::default(), extra_roots: Vec::new() }
+        Self {
+            clock: Clock::system(),
+            limits: Limits::default(),
+            bounds: Bounds::default(),
+            free_space: FreeSpace::default(),
+            extra_roots: Vec::new(),
+        }
     }
 }
 
@@ -64,6 +76,7 @@ pub struct Service {
     listeners: Vec<JoinHandle<()>>,
     batcher: JoinHandle<()>,
     housekeeping: JoinHandle<()>,
+    disk: JoinHandle<()>,
     engine: Running,
 }
 
@@ -79,7 +92,7 @@ impl Service {
     /// # Errors
     /// What is in the way, and how to mend it.
     pub async fn start(config: Config, surroundings: Surroundings) -> Result<Self, String> {
-        let Surroundings { clock, limits, extra_roots } = surroundings;
+        let Surroundings { clock, limits, bounds, free_space, extra_roots } = surroundings;
         let metrics = Arc::new(Metrics::default());
         let wake = Wake::default();
         let listener = Listener::bind(config.listen, "--listen").await?;
@@ -94,12 +107,14 @@ impl Service {
 
         let life = LifeId::v7(clock.now(), clock::random_bytes());
         store.begin_life(life, clock.now()).await.map_err(|error| error.to_string())?;
-        let (inbox, room) = (Inbox::default(), Room::default());
+        let (inbox, room, door) = (Inbox::default(), Room::default(), Door::new(metrics.clone()));
         let batcher = Batcher {
             store: store.clone(),
             clock: clock.clone(),
             metrics: metrics.clone(),
             life,
+            bounds,
+            door: door.clone(),
             room: room.clone(),
             engine: inbox.sender(),
         };
@@ -116,6 +131,16 @@ impl Service {
         let engine = inbox.start(context, limits, wake.clone());
         let (ingest, batcher) = batcher.start();
         let retention = Retention { notifications: config.retention, idempotency: config.idempotency_retention };
+        let StoreUrl::Sqlite(path) = &config.store;
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let disk = Disk {
+            folder: folder.to_owned(),
+            reserve: config.disk_reserve,
+            free: free_space,
+            door,
+            metrics: metrics.clone(),
+        };
+        let disk = tokio::spawn(disk.watch(clock.clone()));
         let housekeeping = tokio::spawn(housekeeping::run(store.clone(), clock.clone(), metrics.clone(), retention));
 
         let app = App::new(Parts {
@@ -151,6 +176,7 @@ impl Service {
             listeners,
             batcher,
             housekeeping,
+            disk,
             engine,
         })
     }
@@ -161,6 +187,7 @@ impl Service {
         tokio::select! {
             _ = &mut self.batcher => "the ingest ended".to_owned(),
             _ = &mut self.housekeeping => "the housekeeping ended".to_owned(),
+            _ = &mut self.disk => "the look at the disk ended".to_owned(),
             () = self.engine.ended() => "the engine ended".to_owned(),
         }
     }
@@ -174,6 +201,7 @@ impl Service {
             _ = listener.await;
         }
         self.housekeeping.abort();
+        self.disk.abort();
         let finished = self.engine.stop(&self.clock, self.grace).await;
         if !finished {
             tracing::warn!("attempts were still in flight; they will be made again after the next start");
@@ -300,6 +328,8 @@ pub async fn local_api(config: Config, key: &FreshKey) -> Result<App, LocalError
         clock: clock.clone(),
         metrics: metrics.clone(),
         life: LifeId::v7(clock.now(), clock::random_bytes()),
+        bounds: Bounds::default(),
+        door: Door::new(metrics.clone()),
         room: Room::default(),
         engine: inbox.sender(),
     };

@@ -1,12 +1,15 @@
 //! Makes events durable, many in one transaction, and hands them to the engine.
 //!
-//! A caller waits in [`Ingest::accept`] until the commit that holds its events has reached the disk. While one
-//! transaction is under way, what arrives is gathered for the next, so that a burst shares one fsync. The queue is
-//! bounded in events and bytes; beyond that a caller is told at once to come back later, before anything is stored.
+//! A caller waits in [`Ingest::accept`] until the commit that holds its events has reached the disk. What
+//! arrives together is handed to the store together, without waiting for what was handed in before: the store's writer
+//! takes all that waits into its next transaction, so that a burst shares one fsync. The queue is
+//! bounded in events, bytes and the time that the oldest waits ([`Bounds`]); beyond that a caller is told at once to
+//! come back later, before anything is stored ([`Door`]).
 //!
 //! What the engine has no room for ([`Room`]) is accepted without an owner; it is claimed when there is room.
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Stopwatch};
+use crate::door::{Door, Reason};
 use crate::room::Room;
 use crate::telemetry::metrics::Metrics;
 use capa_webhooks_core::engine::Input;
@@ -14,24 +17,42 @@ use capa_webhooks_core::engine::words::Job;
 use capa_webhooks_core::id::LifeId;
 use capa_webhooks_core::notification::Turn;
 use capa_webhooks_store::{Accept, Accepted, Error, Fate, Store};
-use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use std::sync::Arc;
+use futures_util::stream::{FuturesOrdered, StreamExt as _};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
-/// The most events that may wait for a transaction.
-const MOST_EVENTS: usize = 16_384;
-/// The most bytes of events that may wait for a transaction.
-const MOST_BYTES: usize = 64 * 1024 * 1024;
 /// The most events in one transaction.
 const BATCH_EVENTS: usize = 4_096;
+
+/// What may wait for the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Events.
+    pub events: usize,
+    /// Bytes of events.
+    pub bytes: usize,
+    /// How long the oldest may have waited.
+    pub wait: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { events: 16_384, bytes: 64 * 1024 * 1024, wait: Duration::from_secs(5) }
+    }
+}
 
 /// Why events were not accepted. Nothing was stored.
 #[derive(Debug, thiserror::Error)]
 pub enum NotAccepted {
-    /// Too many events wait already, or the service is stopping.
-    #[error("too many events wait for the store")]
-    Overloaded,
+    /// The door is closed.
+    #[error("new events are refused: {}", .0.words())]
+    Closed(Reason),
+    /// The service is stopping.
+    #[error("the service is stopping")]
+    Stopping,
     /// The store failed.
     #[error(transparent)]
     Store(#[from] Arc<Error>),
@@ -40,6 +61,7 @@ pub enum NotAccepted {
 struct Waiting {
     events: Vec<Accept>,
     bytes: usize,
+    since: Stopwatch,
     answer: Answer,
 }
 
@@ -49,13 +71,20 @@ type Answer = oneshot::Sender<Result<Vec<Accepted>, NotAccepted>>;
 #[derive(Debug, Clone)]
 pub struct Ingest {
     queue: mpsc::UnboundedSender<Waiting>,
+    clock: Clock,
     load: Arc<Load>,
 }
 
-#[derive(Debug, Default)]
+/// What waits for the store, the transaction under way included.
+#[derive(Debug)]
 struct Load {
     events: AtomicUsize,
     bytes: AtomicUsize,
+    /// Since when the oldest of the transaction under way has waited.
+    oldest: Mutex<Option<Stopwatch>>,
+    bounds: Bounds,
+    door: Door,
+    metrics: Arc<Metrics>,
 }
 
 impl Ingest {
@@ -65,27 +94,62 @@ impl Ingest {
     /// Nothing was stored.
     pub async fn accept(&self, events: Vec<Accept>) -> Result<Vec<Accepted>, NotAccepted> {
         let bytes: usize = events.iter().map(|accept| accept.event.body.len()).sum();
-        let waiting_events = self.load.events.fetch_add(events.len(), Ordering::Relaxed) + events.len();
-        let waiting_bytes = self.load.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        if waiting_events > MOST_EVENTS || waiting_bytes > MOST_BYTES {
-            self.load.subtract(events.len(), bytes);
-            return Err(NotAccepted::Overloaded);
-        }
-        let (answer, answered) = oneshot::channel();
         let count = events.len();
-        if self.queue.send(Waiting { events, bytes, answer }).is_err() {
+        self.load.add(count, bytes).map_err(NotAccepted::Closed)?;
+        let (answer, answered) = oneshot::channel();
+        if self.queue.send(Waiting { events, bytes, since: self.clock.stopwatch(), answer }).is_err() {
             self.load.subtract(count, bytes);
-            return Err(NotAccepted::Overloaded);
+            return Err(NotAccepted::Stopping);
         }
         // The other end answers everybody before it ends.
-        answered.await.unwrap_or(Err(NotAccepted::Overloaded))
+        answered.await.unwrap_or(Err(NotAccepted::Stopping))
+    }
+
+    /// Why new events are refused at present, if they are.
+    pub fn closed(&self) -> Option<Reason> {
+        self.load.look()
     }
 }
 
 impl Load {
+    /// Adds what is to wait, unless the door is closed or it would be too much.
+    fn add(&self, events: usize, bytes: usize) -> Result<(), Reason> {
+        if let Some(reason) = self.look() {
+            return Err(reason);
+        }
+        let others = self.events.fetch_add(events, Ordering::Relaxed);
+        let waiting = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if others + events > self.bounds.events || waiting > self.bounds.bytes {
+            self.subtract(events, bytes);
+            // What is too much by itself does not concern the others.
+            self.door.set(Reason::QueueFull, others > 0);
+            return Err(Reason::QueueFull);
+        }
+        self.metrics.waiting(others + events);
+        Ok(())
+    }
+
     fn subtract(&self, events: usize, bytes: usize) {
-        self.events.fetch_sub(events, Ordering::Relaxed);
+        let before = self.events.fetch_sub(events, Ordering::Relaxed);
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.metrics.waiting(before.saturating_sub(events));
+    }
+
+    /// Closes or opens the door as things stand, and says why it is closed. A full queue closes it until half is free.
+    fn look(&self) -> Option<Reason> {
+        let waited = self.oldest.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(Stopwatch::elapsed);
+        self.door.set(Reason::SlowStore, waited.is_some_and(|waited| waited > self.bounds.wait));
+        if self.door.is_closed(Reason::QueueFull)
+            && self.events.load(Ordering::Relaxed) <= self.bounds.events / 2
+            && self.bytes.load(Ordering::Relaxed) <= self.bounds.bytes / 2
+        {
+            self.door.set(Reason::QueueFull, false);
+        }
+        self.door.reason()
+    }
+
+    fn set_oldest(&self, oldest: Option<Stopwatch>) {
+        *self.oldest.lock().unwrap_or_else(PoisonError::into_inner) = oldest;
     }
 }
 
@@ -99,6 +163,10 @@ pub struct Batcher {
     pub metrics: Arc<Metrics>,
     /// Who owns what is accepted here.
     pub life: LifeId,
+    /// What may wait.
+    pub bounds: Bounds,
+    /// Closed while more would have to wait.
+    pub door: Door,
     /// What the engine has room for.
     pub room: Room,
     /// The engine.
@@ -115,17 +183,31 @@ impl Batcher {
     /// Starts it; it ends when every [`Ingest`] is gone and all that was handed in is answered.
     pub fn start(self) -> (Ingest, tokio::task::JoinHandle<()>) {
         let (queue, waiting) = mpsc::unbounded_channel();
-        let load = Arc::new(Load::default());
+        let load = Arc::new(Load {
+            events: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
+            oldest: Mutex::new(None),
+            bounds: self.bounds,
+            door: self.door.clone(),
+            metrics: self.metrics.clone(),
+        });
+        let clock = self.clock.clone();
         let task = tokio::spawn(self.run(waiting, load.clone()));
-        (Ingest { queue, load }, task)
+        (Ingest { queue, clock, load }, task)
     }
 
     async fn run(self, mut queue: mpsc::UnboundedReceiver<Waiting>, load: Arc<Load>) {
-        let mut under_way = FuturesUnordered::new();
+        let mut under_way = FuturesOrdered::new();
+        // When the first event of each batch under way was handed in.
+        let mut since = VecDeque::new();
         let mut open = true;
         while open || !under_way.is_empty() {
             tokio::select! {
-                Some(()) = under_way.next() => {}
+                Some(()) = under_way.next() => {
+                    since.pop_front();
+                    load.set_oldest(since.front().cloned());
+                    load.look();
+                }
                 first = queue.recv(), if open => match first {
                     None => open = false,
                     Some(first) => {
@@ -136,7 +218,11 @@ impl Batcher {
                             gathered += next.events.len();
                             waiting.push(next);
                         }
-                        under_way.push(self.take(waiting, gathered, &load));
+                        since.push_back(waiting[0].since.clone());
+                        if since.len() == 1 {
+                            load.set_oldest(since.front().cloned());
+                        }
+                        under_way.push_back(self.take(waiting, gathered, &load));
                     }
                 }
             }
@@ -148,7 +234,7 @@ impl Batcher {
         let mut batch = Vec::with_capacity(gathered);
         let mut callers = Vec::with_capacity(waiting.len());
         let mut jobs = Vec::with_capacity(gathered);
-        for Waiting { events, bytes, answer } in waiting {
+        for Waiting { events, bytes, answer, .. } in waiting {
             callers.push((events.len(), bytes, answer));
             for mut accept in events {
                 let queued = matches!(accept.fate, Fate::Queue(_)) && self.room.has_for(accept.key.partner);

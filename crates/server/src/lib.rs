@@ -20,6 +20,8 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod directory;
+pub mod disk;
+pub mod door;
 pub mod engine;
 pub mod housekeeping;
 pub mod ingest;

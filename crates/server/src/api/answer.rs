@@ -3,6 +3,7 @@
 //! Version 1 answers are `{"status":"ok","data":…}`, version 2 and the platform's `{"success":true,"data":…}`. Errors
 //! carry the documented code and message, and in `details` what exactly was wrong and how to mend it.
 
+use crate::door::Reason;
 use axum::body::Body;
 use axum::response::Response;
 use capa_webhooks_core::problem::Problem;
@@ -60,11 +61,13 @@ pub struct ApiError {
     details: Vec<Problem>,
     /// Seconds to wait, for the header `retry-after`.
     retry_after: Option<u64>,
+    /// What the metrics call it, if not by its status.
+    kind: Option<&'static str>,
 }
 
 impl ApiError {
     fn new(status: StatusCode, code: &'static str, message: &'static str) -> Self {
-        Self { status, code, message, details: Vec::new(), retry_after: None }
+        Self { status, code, message, details: Vec::new(), retry_after: None, kind: None }
     }
 
     fn detail(mut self, field: &str, problem: impl Into<String>) -> Self {
@@ -233,12 +236,25 @@ impl ApiError {
             .retry_after(1)
     }
 
+    /// 503: new events are not taken, and why.
+    pub fn closed(reason: Reason) -> Self {
+        let cure = "Nothing was stored. Try again after the seconds in the header retry-after.";
+        let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", "Service unavailable");
+        let error = error.detail("", format!("{} {cure}", reason.words())).retry_after(reason.retry_after());
+        Self { kind: Some(reason.as_str()), ..error }
+    }
+
     /// 500: a fault of ours. The log holds what happened, under the id that the caller sees.
     pub fn fault(error: &dyn std::fmt::Display) -> Self {
         let incident = uuid::Builder::from_random_bytes(crate::clock::random_bytes()).into_uuid();
         tracing::error!(%incident, %error, "a request failed");
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_SERVER_ERROR", "Internal server error")
             .detail("", format!("The log holds more under incident {incident}."))
+    }
+
+    /// What the metrics call it, if not by its status.
+    pub const fn kind(&self) -> Option<&'static str> {
+        self.kind
     }
 
     /// The HTTP status.

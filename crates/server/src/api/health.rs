@@ -20,10 +20,14 @@ async fn alive() -> &'static str {
     "ok\n"
 }
 
-/// The service takes events: it is not stopping, and the store answers.
+/// The service takes events: it is not stopping, the door is open, and the store answers.
 async fn ready(State(app): State<App>) -> Response {
     if app.is_stopping() {
         return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response();
+    }
+    if let Some(reason) = app.ingest.closed() {
+        return (StatusCode::SERVICE_UNAVAILABLE, format!("new events are refused: {}\n", reason.words()))
+            .into_response();
     }
     match app.store.platform_keys().await {
         Ok(_) => "ready\n".into_response(),

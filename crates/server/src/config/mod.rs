@@ -42,6 +42,8 @@ pub struct Config {
     pub connect_timeout: Duration,
     /// The largest event, in bytes.
     pub max_body: usize,
+    /// With less free space than this, in bytes, no new events are taken.
+    pub disk_reserve: u64,
     /// How long settled notifications are kept.
     pub retention: Duration,
     /// How long idempotency keys count.

@@ -206,6 +206,14 @@ pub const SETTINGS: &[Setting] = &[
         read: |text, config, _| put(&mut config.max_body, body_size(text)),
     },
     Setting {
+        key: "disk_reserve",
+        default: "256MiB",
+        help: "With less free space than this where the store lies, new events are refused with 503, while what is \
+               accepted already is delivered and recorded: 0B (no reserve) to 1024GiB.",
+        secret: false,
+        read: |text, config, _| put(&mut config.disk_reserve, disk_size(text)),
+    },
+    Setting {
         key: "retention",
         default: "30d",
         help: "Settled notifications older than this are removed: 1h to 366d.",
@@ -274,6 +282,7 @@ pub(super) fn defaults() -> Config {
         attempt_timeout: Duration::from_secs(15),
         connect_timeout: Duration::from_secs(5),
         max_body: 256 * 1024,
+        disk_reserve: 256 * 1024 * 1024,
         retention: Duration::from_secs(30 * 86_400),
         idempotency_retention: Duration::from_secs(72 * 3600),
         signature_headers: vec![http::HeaderName::from_static(capa_webhooks_receiver::headers::CAPA_SIGNATURE)],
@@ -372,6 +381,11 @@ fn body_size(text: &str) -> Result<usize, String> {
     } else {
         Err("must be from 1KiB to 8MiB".to_owned())
     }
+}
+
+fn disk_size(text: &str) -> Result<u64, String> {
+    let bytes = parse_size(text)?;
+    if bytes <= 1 << 40 { Ok(bytes) } else { Err("must be from 0B to 1024GiB".to_owned()) }
 }
 
 fn signature_headers(text: &str) -> Result<Vec<http::HeaderName>, String> {

@@ -45,6 +45,9 @@ pub struct Metrics {
     held: Gauge,
     held_bytes: Gauge,
     released: Counter,
+    waiting: Gauge,
+    closed: Family<Kind, Gauge>,
+    disk_free: Gauge,
     unrecorded: Gauge,
     pending: Gauge,
     oldest_unsettled: Gauge<f64, AtomicU64>,
@@ -76,6 +79,9 @@ impl Default for Metrics {
             held: Gauge::default(),
             held_bytes: Gauge::default(),
             released: Counter::default(),
+            waiting: Gauge::default(),
+            closed: Family::default(),
+            disk_free: Gauge::default(),
             unrecorded: Gauge::default(),
             pending: Gauge::default(),
             oldest_unsettled: Gauge::default(),
@@ -99,6 +105,9 @@ impl Default for Metrics {
         registry.register("held", "Notifications held in memory", metrics.held.clone());
         registry.register_with_unit("held", "What they weigh", Unit::Bytes, metrics.held_bytes.clone());
         registry.register("released", "Notifications given up for want of memory", metrics.released.clone());
+        registry.register("waiting", "Events that wait to be stored", metrics.waiting.clone());
+        registry.register("closed", "Whether new events are refused (1), by reason", metrics.closed.clone());
+        registry.register_with_unit("disk_free", "Free where the store lies", Unit::Bytes, metrics.disk_free.clone());
         registry.register("unrecorded", "Outcomes that are being recorded", metrics.unrecorded.clone());
         registry.register("pending", "Notifications that are not settled", metrics.pending.clone());
         registry.register_with_unit(
@@ -135,6 +144,21 @@ impl Metrics {
     /// An event was not accepted; `reason` is one of a few fixed words.
     pub fn refused(&self, reason: &'static str) {
         self.refused.get_or_create(&Kind { kind: reason }).inc();
+    }
+
+    /// Events wait to be stored.
+    pub fn waiting(&self, count: usize) {
+        self.waiting.set(signed(count as u64));
+    }
+
+    /// New events are refused for this reason, or no longer.
+    pub fn closed(&self, reason: &'static str, closed: bool) {
+        self.closed.get_or_create(&Kind { kind: reason }).set(i64::from(closed));
+    }
+
+    /// So many bytes are free where the store lies.
+    pub fn disk_free(&self, bytes: u64) {
+        self.disk_free.set(signed(bytes));
     }
 
     /// An attempt was made.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// What each module may use. Only `boot` knows everyone; `api` and `cli` never reach into the engine; `config` imports
 /// nobody.
 const MAY_USE: &[(&str, &[&str])] = &[
-    ("api", &["clock", "directory", "ingest", "keyfile", "telemetry", "wake"]),
+    ("api", &["clock", "directory", "door", "ingest", "keyfile", "telemetry", "wake"]),
     (
         "boot",
         &[
@@ -14,6 +14,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "clock",
             "config",
             "directory",
+            "disk",
+            "door",
             "engine",
             "housekeeping",
             "ingest",
@@ -28,9 +30,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("config", &[]),
     ("directory", &["outgoing"]),
+    ("disk", &["clock", "door", "telemetry"]),
+    ("door", &["telemetry"]),
     ("engine", &["clock", "directory", "outgoing", "room", "telemetry", "wake"]),
     ("housekeeping", &["clock", "telemetry"]),
-    ("ingest", &["clock", "room", "telemetry"]),
+    ("ingest", &["clock", "door", "room", "telemetry"]),
     ("keyfile", &["clock"]),
     ("outgoing", &["clock"]),
     ("room", &[]),

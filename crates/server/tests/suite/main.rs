@@ -10,6 +10,7 @@ mod cli;
 mod delivery;
 mod details;
 mod documents;
+mod door;
 mod errors;
 mod hostile;
 mod idempotency;

@@ -175,7 +175,8 @@ async fn accept_all(app: &App, accepts: Vec<Accept>) -> Result<Vec<Accepted>, Ap
         return Err(ApiError::unavailable());
     }
     app.ingest.accept(accepts).await.map_err(|refused| match refused {
-        NotAccepted::Overloaded => ApiError::unavailable(),
+        NotAccepted::Closed(reason) => ApiError::closed(reason),
+        NotAccepted::Stopping => ApiError::unavailable(),
         NotAccepted::Store(error) => ApiError::from_store(&error),
     })
 }
@@ -222,6 +223,9 @@ fn idempotency_key(app: &App, field: &str, key: String) -> Result<IdempotencyKey
 
 /// One of a few fixed words for the metrics.
 fn reason(error: &ApiError) -> &'static str {
+    if let Some(kind) = error.kind() {
+        return kind;
+    }
     match error.status() {
         StatusCode::BAD_REQUEST => "invalid",
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => "not_allowed",

@@ -97,6 +97,7 @@ impl World {
             ("master_key_file", path("master.key")),
             ("admin_key_file", path("admin.key")),
             ("platform_key", PLATFORM_KEY.to_owned()),
+            ("disk_reserve", "0B".to_owned()),
             ("allow_http", "true".to_owned()),
             ("allow_addresses", "127.0.0.0/8".to_owned()),
             ("allow_ports", "*".to_owned()),
