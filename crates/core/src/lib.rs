@@ -11,6 +11,7 @@
 //! | [`outcome`] | what an answer (or the lack of one) means |
 //! | [`settings`] | how a partner is served, and what may be asked for |
 //! | [`destination`] | which URLs and addresses may be called |
+//! | [`health`] | whether an endpoint fails, and when somebody is to be told |
 //! | [`engine`] | what to do next: a step machine, (now, what happened) → (what to do) |
 //!
 //! [`id`], [`time`], [`duration`] and [`problem`] are the words that they share.
@@ -19,6 +20,7 @@ pub mod destination;
 pub mod duration;
 pub mod engine;
 pub mod event;
+pub mod health;
 pub mod id;
 pub mod notification;
 pub mod outcome;

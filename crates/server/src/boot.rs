@@ -7,6 +7,8 @@ use crate::config::{Config, StoreUrl};
 use crate::directory::{Defaults, Directory};
 use crate::disk::{Disk, FreeSpace};
 use crate::door::Door;
+use crate::endpoints::Endpoints;
+use crate::endpoints::hook::Hook;
 use crate::engine::{Context, Inbox, Running};
 use crate::housekeeping::{self, Retention};
 use crate::ingest::{Batcher, Bounds};
@@ -17,6 +19,7 @@ use crate::telemetry::metrics::Metrics;
 use crate::wake::Wake;
 use capa_webhooks_core::engine::Limits;
 use capa_webhooks_core::id::LifeId;
+use capa_webhooks_receiver::Signer;
 use capa_webhooks_store::seal::MasterKey;
 use capa_webhooks_store::sqlite::{Options, SqliteStore};
 use capa_webhooks_store::{KeyAdded, PlatformKey, Scopes, Store};
@@ -77,6 +80,8 @@ pub struct Service {
     batcher: JoinHandle<()>,
     housekeeping: JoinHandle<()>,
     disk: JoinHandle<()>,
+    endpoints: JoinHandle<()>,
+    announcing: JoinHandle<()>,
     engine: Running,
 }
 
@@ -118,9 +123,15 @@ impl Service {
             room: room.clone(),
             engine: inbox.sender(),
         };
+        let (endpoints, announcements) = Endpoints::new(config.failing_after, metrics.clone());
+        endpoints.told_before(store.failing().await.map_err(|error| error.to_string())?);
+        let hook = hook(&config, &client, &clock)?;
+        let announcing = tokio::spawn(Endpoints::announce(announcements, store.clone(), hook));
+        let watching = tokio::spawn(endpoints.clone().watch(directory.clone(), clock.clone()));
         let context = Context {
             store: store.clone(),
             directory: directory.clone(),
+            endpoints: endpoints.clone(),
             client,
             clock: clock.clone(),
             metrics: metrics.clone(),
@@ -146,6 +157,7 @@ impl Service {
         let app = App::new(Parts {
             store: store.clone(),
             directory,
+            endpoints,
             ingest,
             wake,
             clock: clock.clone(),
@@ -177,6 +189,8 @@ impl Service {
             batcher,
             housekeeping,
             disk,
+            endpoints: watching,
+            announcing,
             engine,
         })
     }
@@ -188,6 +202,8 @@ impl Service {
             _ = &mut self.batcher => "the ingest ended".to_owned(),
             _ = &mut self.housekeeping => "the housekeeping ended".to_owned(),
             _ = &mut self.disk => "the look at the disk ended".to_owned(),
+            _ = &mut self.endpoints => "the look at the endpoints ended".to_owned(),
+            _ = &mut self.announcing => "the announcements ended".to_owned(),
             () = self.engine.ended() => "the engine ended".to_owned(),
         }
     }
@@ -202,6 +218,8 @@ impl Service {
         }
         self.housekeeping.abort();
         self.disk.abort();
+        self.endpoints.abort();
+        self.announcing.abort();
         let finished = self.engine.stop(&self.clock, self.grace).await;
         if !finished {
             tracing::warn!("attempts were still in flight; they will be made again after the next start");
@@ -335,6 +353,8 @@ pub async fn local_api(config: Config, key: &FreshKey) -> Result<App, LocalError
     };
     Ok(App::new(Parts {
         directory: Directory::new(store.clone(), client, defaults),
+        // Nothing is sent, so nothing is announced.
+        endpoints: Endpoints::new(config.failing_after, metrics.clone()).0,
         store,
         ingest: batcher.start().0,
         wake: Wake::default(),
@@ -373,6 +393,14 @@ fn client(config: &Config, clock: &Clock, extra_roots: Vec<CertificateDer<'stati
         extra_roots,
     })
     .map_err(|error| error.to_string())
+}
+
+/// What tells the operator, if there is a URL for that.
+fn hook(config: &Config, client: &Arc<Client>, clock: &Clock) -> Result<Option<Hook>, String> {
+    let Some(url) = &config.operations_url else { return Ok(None) };
+    let secret = keyfile::webhook_secret(&config.operations_secret_file)?;
+    let (client, clock) = (client.clone(), clock.clone());
+    Ok(Some(Hook { target: client.target(url), signer: Signer::new(&secret), client, clock }))
 }
 
 fn local(listener: &Listener) -> Result<SocketAddr, String> {

@@ -55,6 +55,7 @@ impl Disk {
     pub async fn watch(self, clock: Clock) {
         let mut told = false;
         loop {
+            let now = clock.now();
             match (self.free.0)(&self.folder) {
                 Ok(free) => {
                     self.metrics.disk_free(free);
@@ -69,7 +70,7 @@ impl Disk {
                 }
                 Err(_) => {}
             }
-            clock.sleep(LOOK).await;
+            clock.sleep_until(now.plus(LOOK)).await;
         }
     }
 }

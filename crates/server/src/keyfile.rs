@@ -2,6 +2,7 @@
 
 use crate::clock::random_bytes;
 use capa_webhooks_core::id::KeyId;
+use capa_webhooks_receiver::Secret;
 use capa_webhooks_store::seal::MasterKey;
 use sha2::{Digest, Sha256};
 use std::fs::OpenOptions;
@@ -95,6 +96,24 @@ pub fn read_master_key(path: &Path) -> Result<MasterKey, String> {
     Ok(key)
 }
 
+/// Reads a webhook secret from its file, or makes one with mode 0600 if there is no such file.
+///
+/// # Errors
+/// What is wrong with the file, and how to mend it.
+pub fn webhook_secret(path: &Path) -> Result<Secret, String> {
+    let name = path.display();
+    if !path.exists() {
+        let secret = Secret::generate_from(random_bytes());
+        write_secret(path, secret.expose())
+            .map_err(|error| format!("the webhook secret file {name} cannot be made: {error}"))?;
+        tracing::info!(file = %name, "made a webhook secret");
+        return Ok(secret);
+    }
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| format!("the webhook secret file {name} cannot be read: {error}"))?;
+    text.trim().parse().map_err(|error| format!("the webhook secret file {name} holds no secret: {error}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,6 +127,19 @@ mod tests {
         for bad in ["", ":", "a:b", &key.secret, &format!("{}:", key.id), &format!("{}:x{}", key.id, key.secret)] {
             assert!(FreshKey::parse(bad).is_none(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_webhook_secret_is_made_once_and_read_in_both_forms() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        let made = webhook_secret(&path).unwrap();
+        assert_eq!(webhook_secret(&path).unwrap(), made);
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        std::fs::write(&path, made.to_whsec()).unwrap();
+        assert_eq!(webhook_secret(&path).unwrap(), made);
+        std::fs::write(&path, "something else").unwrap();
+        assert!(webhook_secret(&path).unwrap_err().contains("holds no secret"));
     }
 
     #[test]

@@ -22,6 +22,7 @@ pub mod config;
 pub mod directory;
 pub mod disk;
 pub mod door;
+pub mod endpoints;
 pub mod engine;
 pub mod housekeeping;
 pub mod ingest;

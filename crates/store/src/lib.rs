@@ -92,6 +92,13 @@ pub trait Store: Send + Sync + 'static {
     /// To be called until it says [`Erased::Done`].
     async fn erase_partner(&self, id: PartnerId, limit: usize, now: Timestamp) -> Result<Erased, Error>;
 
+    /// Keeps that the operator was told of a partner's failing endpoint, with the moment since which it has been failing;
+    /// `None` once that is over. `false` if there is no such partner.
+    async fn set_failing(&self, id: PartnerId, since: Option<Timestamp>) -> Result<bool, Error>;
+
+    /// Every partner of which that is kept, by id.
+    async fn failing(&self) -> Result<Vec<(PartnerId, Timestamp)>, Error>;
+
     // --- Keys ----------------------------------------------------------------------------------------------------
 
     /// Adds an API key of a partner.

@@ -19,6 +19,7 @@ mod unreadable;
 
 use crate::clock::Clock;
 use crate::directory::Directory;
+use crate::endpoints::Endpoints;
 use crate::ingest::Ingest;
 use crate::telemetry::metrics::Metrics;
 use crate::wake::Wake;
@@ -44,6 +45,8 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     /// Partners and keys.
     pub directory: Directory,
+    /// How partners' endpoints do.
+    pub endpoints: Endpoints,
     /// Where events are handed in.
     pub ingest: Ingest,
     /// Wakes the engine.

@@ -50,6 +50,12 @@ pub struct Config {
     pub idempotency_retention: Duration,
     /// Header names that carry the hex signature.
     pub signature_headers: Vec<http::HeaderName>,
+    /// Where the operator is told of failing endpoints, checked.
+    pub operations_url: Option<String>,
+    /// The secret that signs what is told there.
+    pub operations_secret_file: PathBuf,
+    /// After how long a failing endpoint is told.
+    pub failing_after: Duration,
     /// How long a stop waits for what is in flight.
     pub shutdown_grace: Duration,
     /// Which log lines are written.
@@ -135,6 +141,15 @@ impl Config {
         match schedule.build() {
             Ok(built) => config.schedule = built,
             Err(problem) => problems.push(problem),
+        }
+        // The rules for URLs may come after the URL.
+        if let Some(url) = config.operations_url.take() {
+            match config.destinations.check_url(&url) {
+                Ok(url) => config.operations_url = Some(url),
+                Err(wrong) => {
+                    problems.extend(wrong.into_iter().map(|wrong| format!("operations_url: {}", wrong.problem)));
+                }
+            }
         }
         if let Err(wrong) = config.catalogue.extend(file.additions) {
             problems

@@ -242,6 +242,33 @@ pub const SETTINGS: &[Setting] = &[
         read: |text, config, _| put(&mut config.metrics_listen, socket_address(text)),
     },
     Setting {
+        key: "failing_after",
+        default: "15m",
+        help: "A partner's endpoint that has been failing for so long is told in the log, the metrics and to \
+               `operations_url`: 1s to 7d.",
+        secret: false,
+        read: |text, config, _| put(&mut config.failing_after, duration_within(text, "1s", "7d")),
+    },
+    Setting {
+        key: "operations_url",
+        default: "none",
+        help: "A URL of yours that is told, with a signed POST, when a partner's endpoint has been failing for \
+               `failing_after`, and when it acknowledges again. The rules for partners' URLs hold for it too.",
+        secret: false,
+        read: |text, config, _| {
+            config.operations_url = Some(text.to_owned());
+            Ok(())
+        },
+    },
+    Setting {
+        key: "operations_secret_file",
+        default: "capa-webhooks.operations-secret",
+        help: "The webhook secret that signs what `operations_url` is told: 64 lower-case hex digits, or its `whsec_` \
+               form. Made with mode 0600 on the first start with that URL.",
+        secret: false,
+        read: |text, config, _| put(&mut config.operations_secret_file, path(text)),
+    },
+    Setting {
         key: "shutdown_grace",
         default: "20s",
         help: "How long a stop waits for attempts in flight: 0s to 5m. What is not finished is attempted again after \
@@ -286,6 +313,9 @@ pub(super) fn defaults() -> Config {
         retention: Duration::from_secs(30 * 86_400),
         idempotency_retention: Duration::from_secs(72 * 3600),
         signature_headers: vec![http::HeaderName::from_static(capa_webhooks_receiver::headers::CAPA_SIGNATURE)],
+        failing_after: Duration::from_secs(15 * 60),
+        operations_url: None,
+        operations_secret_file: PathBuf::from("capa-webhooks.operations-secret"),
         shutdown_grace: Duration::from_secs(20),
         log: "info".to_owned(),
         log_format: None,

@@ -34,6 +34,7 @@ async fn post(context: &Context, job: &Job, profile: &Profile, target: &Target) 
     let attempt = context.client.post(target, headers, job.body.clone(), profile.attempt_timeout).await;
     context.metrics.attempted(&attempt.answer, attempt.duration);
     let verdict = judge(&attempt.answer, profile.ack_rule);
+    context.endpoints.attempted(job.key.partner, &attempt.answer, verdict, context.clock.now());
     tracing::debug!(notification = %job.key.id, number = job.turn.number, ?verdict, "attempted");
     Input::Attempted {
         key: job.key,

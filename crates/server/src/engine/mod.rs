@@ -13,6 +13,7 @@ mod recorder;
 
 use crate::clock::Clock;
 use crate::directory::Directory;
+use crate::endpoints::Endpoints;
 use crate::outgoing::Client;
 use crate::room::Room;
 use crate::telemetry::metrics::{Holds, Metrics};
@@ -38,6 +39,8 @@ pub struct Context {
     pub store: Arc<dyn Store>,
     /// Partners.
     pub directory: Directory,
+    /// How partners' endpoints do.
+    pub endpoints: Endpoints,
     /// Makes the POSTs.
     pub client: Arc<Client>,
     /// Tells the time.

@@ -1,7 +1,10 @@
-//! Figures for Prometheus. Nothing is counted by partner or person: labels have few values, all known beforehand.
+//! Figures for Prometheus. Nothing is counted by person, and labels have few values, all known beforehand. The one
+//! exception is a bounded number of partners whose endpoints have been failing for long, by their ids.
 
+use capa_webhooks_core::id::PartnerId;
 use capa_webhooks_core::notification::{NotSent, State, Status};
 use capa_webhooks_core::outcome::Answer;
+use capa_webhooks_core::time::Timestamp;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -16,6 +19,12 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Kind {
     kind: &'static str,
+}
+
+/// A partner as a label.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Of {
+    partner: String,
 }
 
 /// What the engine holds.
@@ -48,6 +57,8 @@ pub struct Metrics {
     waiting: Gauge,
     closed: Family<Kind, Gauge>,
     disk_free: Gauge,
+    partners_failing: Gauge,
+    partner_failing: Family<Of, Gauge>,
     unrecorded: Gauge,
     pending: Gauge,
     oldest_unsettled: Gauge<f64, AtomicU64>,
@@ -82,6 +93,8 @@ impl Default for Metrics {
             waiting: Gauge::default(),
             closed: Family::default(),
             disk_free: Gauge::default(),
+            partners_failing: Gauge::default(),
+            partner_failing: Family::default(),
             unrecorded: Gauge::default(),
             pending: Gauge::default(),
             oldest_unsettled: Gauge::default(),
@@ -108,6 +121,13 @@ impl Default for Metrics {
         registry.register("waiting", "Events that wait to be stored", metrics.waiting.clone());
         registry.register("closed", "Whether new events are refused (1), by reason", metrics.closed.clone());
         registry.register_with_unit("disk_free", "Free where the store lies", Unit::Bytes, metrics.disk_free.clone());
+        registry.register("partners_failing", "Partners whose endpoints fail", metrics.partners_failing.clone());
+        registry.register_with_unit(
+            "partner_failing_since_timestamp",
+            "Since when an endpoint of which the operator was told has been failing",
+            Unit::Seconds,
+            metrics.partner_failing.clone(),
+        );
         registry.register("unrecorded", "Outcomes that are being recorded", metrics.unrecorded.clone());
         registry.register("pending", "Notifications that are not settled", metrics.pending.clone());
         registry.register_with_unit(
@@ -159,6 +179,21 @@ impl Metrics {
     /// So many bytes are free where the store lies.
     pub fn disk_free(&self, bytes: u64) {
         self.disk_free.set(signed(bytes));
+    }
+
+    /// So many endpoints fail.
+    pub fn partners_failing(&self, count: usize) {
+        self.partners_failing.set(signed(count as u64));
+    }
+
+    /// The operator is told that this endpoint has been failing since then.
+    pub fn partner_failing(&self, partner: PartnerId, since: Timestamp) {
+        self.partner_failing.get_or_create(&Of { partner: partner.to_string() }).set(since.as_seconds());
+    }
+
+    /// The figure of this endpoint goes; whether there was one.
+    pub fn partner_recovered(&self, partner: PartnerId) -> bool {
+        self.partner_failing.remove(&Of { partner: partner.to_string() })
     }
 
     /// An attempt was made.

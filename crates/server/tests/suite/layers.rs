@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// What each module may use. Only `boot` knows everyone; `api` and `cli` never reach into the engine; `config` imports
 /// nobody.
 const MAY_USE: &[(&str, &[&str])] = &[
-    ("api", &["clock", "directory", "door", "ingest", "keyfile", "telemetry", "wake"]),
+    ("api", &["clock", "directory", "door", "endpoints", "ingest", "keyfile", "telemetry", "wake"]),
     (
         "boot",
         &[
@@ -16,6 +16,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "directory",
             "disk",
             "door",
+            "endpoints",
             "engine",
             "housekeeping",
             "ingest",
@@ -32,7 +33,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("directory", &["outgoing"]),
     ("disk", &["clock", "door", "telemetry"]),
     ("door", &["telemetry"]),
-    ("engine", &["clock", "directory", "outgoing", "room", "telemetry", "wake"]),
+    ("endpoints", &["clock", "directory", "outgoing", "telemetry"]),
+    ("engine", &["clock", "directory", "endpoints", "outgoing", "room", "telemetry", "wake"]),
     ("housekeeping", &["clock", "telemetry"]),
     ("ingest", &["clock", "door", "room", "telemetry"]),
     ("keyfile", &["clock"]),

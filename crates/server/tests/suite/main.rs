@@ -11,6 +11,7 @@ mod delivery;
 mod details;
 mod documents;
 mod door;
+mod endpoint_health;
 mod errors;
 mod hostile;
 mod idempotency;

@@ -35,6 +35,14 @@ async fn made_with_a_name_only() {
         "disabled": false,
         "url": null,
         "apiKeys": [{"id": key_id}],
+        "endpointHealth": {
+            "state": "unknown",
+            "failingSince": null,
+            "consecutiveFailures": 0,
+            "lastFailureAt": null,
+            "lastFailure": null,
+            "lastSuccessAt": null,
+        },
         "createdAt": START,
         "updatedAt": START,
     });

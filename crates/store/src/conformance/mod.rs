@@ -55,7 +55,7 @@ macro_rules! conformance_suite {
             retry::the_checks_come_in_order, retry::a_retry_begins_a_new_cycle, retry::three_retries_and_no_more,
             retry::ten_retries_a_minute, retry::two_at_once_make_one_cycle,
             partners::a_partner_is_kept_whole, partners::ids_are_taken_once, partners::partners_are_listed_in_order,
-            partners::a_partner_changes, partners::settings_change, partners::keys_are_added_and_revoked,
+            partners::a_partner_changes, partners::settings_change, partners::failing_endpoints_are_kept, partners::keys_are_added_and_revoked,
             partners::platform_keys_are_added_and_revoked, partners::erasing_goes_in_slices,
             partners::an_erased_partner_is_gone, partners::what_is_erased_cannot_be_read,
             list::every_filter, list::pages, list::each_partner_sees_its_own,

@@ -136,6 +136,28 @@ pub async fn settings_change<E: Engine>(engine: E) {
     );
 }
 
+/// That the operator was told of a failing endpoint outlives the process, and changes nothing else.
+pub async fn failing_endpoints_are_kept<E: Engine>(engine: E) {
+    let mut scene = Scene::new(engine).await;
+    let (one, two, three) = (scene.partner().await, scene.partner().await, scene.partner().await);
+    let before = scene.store().partner(one).await.expect("reads");
+    let (first, later) = (scene.now, scene.pass(Duration::from_secs(1)));
+    for (partner, since) in [(one, later), (two, first), (three, first), (one, first)] {
+        assert!(scene.store().set_failing(partner, Some(since)).await.expect("keeps"));
+    }
+    assert!(scene.store().set_failing(two, None).await.expect("keeps"));
+    assert!(!scene.store().set_failing(PartnerId::v4([7; 16]), Some(first)).await.expect("asks"));
+    scene.reopen().await;
+    scene.next_life().await;
+    let mut expected = [(one, first), (three, first)];
+    expected.sort_unstable();
+    assert_eq!(scene.store().failing().await.expect("reads"), expected);
+    assert_eq!(scene.store().partner(one).await.expect("reads"), before);
+    assert_eq!(scene.store().erase_partner(one, 1, scene.now).await.expect("erases"), Erased::Done);
+    assert_eq!(scene.store().failing().await.expect("reads"), [(three, first)]);
+    assert!(!scene.store().set_failing(one, Some(first)).await.expect("asks"));
+}
+
 /// A partner's further keys.
 pub async fn keys_are_added_and_revoked<E: Engine>(engine: E) {
     let mut scene = Scene::new(engine).await;

@@ -149,6 +149,14 @@ impl Store for SqliteStore {
         self.erase_slice(id, limit, now).await
     }
 
+    async fn set_failing(&self, id: PartnerId, since: Option<Timestamp>) -> Result<bool, Error> {
+        self.mark_failing(id, since).await
+    }
+
+    async fn failing(&self) -> Result<Vec<(PartnerId, Timestamp)>, Error> {
+        self.marked_failing().await
+    }
+
     async fn add_partner_key(&self, key: PartnerKey, now: Timestamp) -> Result<KeyAdded, Error> {
         self.insert_partner_key(key, now).await
     }

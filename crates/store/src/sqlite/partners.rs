@@ -128,6 +128,34 @@ impl SqliteStore {
     }
 }
 
+impl SqliteStore {
+    pub(super) async fn mark_failing(&self, id: PartnerId, since: Option<Timestamp>) -> Result<bool, Error> {
+        self.write(1, move |session| {
+            let marked = session.conn.execute(
+                "UPDATE partners SET failing_since = ?2 WHERE id = ?1 AND state = 'active'",
+                (id.as_bytes(), since.map(Timestamp::as_millis)),
+            )?;
+            Ok(marked == 1)
+        })
+        .await
+    }
+
+    /// Reads every partner's row: it is asked for once, at the start.
+    pub(super) async fn marked_failing(&self) -> Result<Vec<(PartnerId, Timestamp)>, Error> {
+        self.readers
+            .read(|tx| {
+                let mut statement = tx.prepare_cached(
+                    "SELECT id, failing_since FROM partners
+                     WHERE state = 'active' AND failing_since IS NOT NULL ORDER BY id",
+                )?;
+                let rows =
+                    statement.query_map([], |row| Ok((PartnerId::from_bytes(row.get(0)?), moment(row.get(1)?))))?;
+                Ok(rows.collect::<Result<_, _>>()?)
+            })
+            .await
+    }
+}
+
 /// A partner, whole; `None` if there is none, or it is being erased.
 fn partner(conn: &Connection, ring: &Keyring, id: PartnerId) -> Result<Option<Partner>, Fault> {
     let found = conn

@@ -10,6 +10,7 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use capa_webhooks_core::id::{KeyId, PartnerId, SettingsId};
 use capa_webhooks_core::problem::Problem;
+use capa_webhooks_core::time::Timestamp;
 use capa_webhooks_receiver::Secret;
 use capa_webhooks_store::{Created, Erased, KeyAdded, NewPartner, Partner, PartnerChange, PartnerKey, SecretText};
 use http::StatusCode;
@@ -33,7 +34,7 @@ pub(super) async fn list(State(app): State<App>, request: Request) -> Response {
             read.take("after", |text| text.parse().ok(), "Must be the id of a partner: the last of the page before.");
         read.finish()?;
         let partners = app.store.partners(after, limit.unwrap_or(20)).await?;
-        let rows: Vec<Value> = partners.iter().map(show).collect();
+        let rows: Vec<Value> = partners.iter().map(|partner| show(&app, partner)).collect();
         Ok(json!({"count": rows.len(), "data": rows}))
     };
     respond(StatusCode::OK, listed.await)
@@ -42,7 +43,7 @@ pub(super) async fn list(State(app): State<App>, request: Request) -> Response {
 pub(super) async fn one(State(app): State<App>, Path(id): Path<String>, request: Request) -> Response {
     let found = async move {
         auth::platform(&app, request.headers(), Needs::Read).await?;
-        find(&app, &id).await.map(|partner| show(&partner))
+        find(&app, &id).await.map(|partner| show(&app, &partner))
     };
     respond(StatusCode::OK, found.await)
 }
@@ -69,7 +70,7 @@ pub(super) async fn change(State(app): State<App>, Path(id): Path<String>, reque
         }
         let after = app.store.update_partner(id, PartnerChange { name, disabled }, app.clock.now()).await?;
         app.directory.forget(id);
-        after.map(|partner| show(&partner)).ok_or_else(ApiError::partner_not_found)
+        after.map(|partner| show(&app, &partner)).ok_or_else(ApiError::partner_not_found)
     };
     respond(StatusCode::OK, changed.await)
 }
@@ -151,13 +152,22 @@ async fn find(app: &App, id: &str) -> Result<Partner, ApiError> {
     app.store.partner(id).await?.ok_or_else(ApiError::partner_not_found)
 }
 
-fn show(partner: &Partner) -> Value {
+fn show(app: &App, partner: &Partner) -> Value {
+    let health = app.endpoints.of(partner.id);
     json!({
         "id": partner.id.to_string(),
         "name": partner.name,
         "disabled": partner.disabled,
         "url": partner.settings.url,
         "apiKeys": partner.keys.iter().map(|id| json!({"id": id.to_string()})).collect::<Vec<_>>(),
+        "endpointHealth": {
+            "state": health.standing().as_str(),
+            "failingSince": health.failing_since().map(Timestamp::to_iso),
+            "consecutiveFailures": health.run.map_or(0, |run| run.failures),
+            "lastFailureAt": health.last_failure.map(|(at, _)| at.to_iso()),
+            "lastFailure": health.last_failure.map(|(_, reason)| reason.to_string()),
+            "lastSuccessAt": health.last_success.map(Timestamp::to_iso),
+        },
         "createdAt": partner.created_at.to_iso(),
         "updatedAt": partner.updated_at.to_iso(),
     })

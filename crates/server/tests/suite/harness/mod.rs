@@ -195,6 +195,11 @@ impl World {
         Call::new(self.address, method, path)
     }
 
+    /// A file beside the store.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
     /// The file of the store.
     pub(crate) fn store(&self) -> PathBuf {
         self.folder.path().join("data/store.db")

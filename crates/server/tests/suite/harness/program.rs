@@ -20,12 +20,17 @@ pub(crate) struct Program {
 impl Program {
     /// Starts it on this folder, with a log of everything that the product writes. Receivers may be on this machine.
     pub(crate) async fn serve(folder: &Path) -> Self {
+        Self::serve_with(folder, &[]).await
+    }
+
+    /// The same, with these variables over those of the harness.
+    pub(crate) async fn serve_with(folder: &Path, variables: &[(&str, &str)]) -> Self {
         let loose = [
             ("CAPA_WEBHOOKS_ALLOW_HTTP", "true"),
             ("CAPA_WEBHOOKS_ALLOW_ADDRESSES", "127.0.0.0/8"),
             ("CAPA_WEBHOOKS_ALLOW_PORTS", "*"),
         ];
-        Self::start(folder, &loose).await
+        Self::start(folder, &[&loose, variables].concat()).await
     }
 
     /// The same with the rules for URLs that production has.
@@ -33,7 +38,7 @@ impl Program {
         Self::start(folder, &[]).await
     }
 
-    async fn start(folder: &Path, environment: &[(&str, &str)]) -> Self {
+    async fn start(folder: &Path, variables: &[(&str, &str)]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_capa-webhooks"))
             .arg("serve")
             .current_dir(folder)
@@ -41,10 +46,10 @@ impl Program {
             .env("CAPA_WEBHOOKS_LISTEN", "127.0.0.1:0")
             .env("CAPA_WEBHOOKS_METRICS_LISTEN", "127.0.0.1:0")
             .env("CAPA_WEBHOOKS_PLATFORM_KEY", PLATFORM_KEY)
-            .envs(environment.iter().copied())
             .env("CAPA_WEBHOOKS_RETRY_DELAYS", "100ms")
             .env("CAPA_WEBHOOKS_LOG", "trace")
             .env("CAPA_WEBHOOKS_LOG_FORMAT", "json")
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

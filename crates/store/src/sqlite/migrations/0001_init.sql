@@ -19,13 +19,14 @@ CREATE TABLE nodes (
 
 -- A row outlives its partner, so that an id is never used again; erasing takes the data key and blanks the name.
 CREATE TABLE partners (
-    id         BLOB    NOT NULL PRIMARY KEY CHECK (length(id) = 16),
-    name       TEXT    NOT NULL,
-    disabled   INTEGER NOT NULL CHECK (disabled IN (0, 1)),
-    state      TEXT    NOT NULL CHECK (state IN ('active', 'erasing', 'erased')),
-    data_key   BLOB,
-    created_at INTEGER NOT NULL,
-    updated_at INTEGER NOT NULL,
+    id            BLOB    NOT NULL PRIMARY KEY CHECK (length(id) = 16),
+    name          TEXT    NOT NULL,
+    disabled      INTEGER NOT NULL CHECK (disabled IN (0, 1)),
+    state         TEXT    NOT NULL CHECK (state IN ('active', 'erasing', 'erased')),
+    data_key      BLOB,
+    created_at    INTEGER NOT NULL,
+    updated_at    INTEGER NOT NULL,
+    failing_since INTEGER,                                   -- of an endpoint of which the operator was told
     CHECK ((state = 'erased') = (data_key IS NULL))
 ) STRICT, WITHOUT ROWID;
 
