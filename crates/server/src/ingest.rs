@@ -120,19 +120,20 @@ impl Load {
         let others = self.events.fetch_add(events, Ordering::Relaxed);
         let waiting = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
         if others + events > self.bounds.events || waiting > self.bounds.bytes {
-            self.subtract(events, bytes);
+            self.events.fetch_sub(events, Ordering::Relaxed);
+            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
             // What is too much by itself does not concern the others.
             self.door.set(Reason::QueueFull, others > 0);
             return Err(Reason::QueueFull);
         }
-        self.metrics.waiting(others + events);
+        self.metrics.waiting(events);
         Ok(())
     }
 
     fn subtract(&self, events: usize, bytes: usize) {
-        let before = self.events.fetch_sub(events, Ordering::Relaxed);
+        self.events.fetch_sub(events, Ordering::Relaxed);
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        self.metrics.waiting(before.saturating_sub(events));
+        self.metrics.waiting_no_more(events);
     }
 
     /// Closes or opens the door as things stand, and says why it is closed. A full queue closes it until half is free.

@@ -166,9 +166,14 @@ impl Metrics {
         self.refused.get_or_create(&Kind { kind: reason }).inc();
     }
 
-    /// Events wait to be stored.
-    pub fn waiting(&self, count: usize) {
-        self.waiting.set(signed(count as u64));
+    /// More events wait to be stored.
+    pub fn waiting(&self, more: usize) {
+        self.waiting.inc_by(signed(more as u64));
+    }
+
+    /// Fewer events wait to be stored.
+    pub fn waiting_no_more(&self, fewer: usize) {
+        self.waiting.dec_by(signed(fewer as u64));
     }
 
     /// New events are refused for this reason, or no longer.

@@ -65,6 +65,7 @@ async fn a_full_queue() {
     assert_eq!(readiness(&world).await.0, 200);
     partner.batch(&items(10)).send().await.data(202);
     assert_eq!(total(&partner).await, 19);
+    world.metric_becomes("capa_webhooks_waiting", "0").await;
     assert_eq!(refused_count(&world, "queue_full").await.to_string(), "3");
 }
 
