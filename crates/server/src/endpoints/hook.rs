@@ -14,7 +14,7 @@ use capa_webhooks_core::settings::AckRule;
 use capa_webhooks_core::time::Timestamp;
 use capa_webhooks_receiver::Signer;
 use capa_webhooks_receiver::headers::{CAPA_SIGNATURE, WEBHOOK_ID, WEBHOOK_SIGNATURE, WEBHOOK_TIMESTAMP};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,17 +57,18 @@ impl Hook {
         }
     }
 
-    fn headers(&self, id: &str, body: &[u8]) -> HeaderMap {
+    fn headers(&self, id: &str, body: &[u8]) -> [(HeaderName, HeaderValue); 4] {
         let timestamp = self.clock.now().as_seconds();
-        let values = [
+        [
             (CAPA_SIGNATURE, self.signer.capa_signature(body)),
             (WEBHOOK_ID, id.to_owned()),
             (WEBHOOK_TIMESTAMP, timestamp.to_string()),
             (WEBHOOK_SIGNATURE, self.signer.webhook_signature(id, timestamp, body)),
-        ];
+        ]
         // Hex, base64, numbers and UUIDs are valid header values.
-        let value = |text: String| HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""));
-        values.into_iter().map(|(name, text)| (HeaderName::from_static(name), value(text))).collect()
+        .map(|(name, text)| {
+            (HeaderName::from_static(name), HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("")))
+        })
     }
 }
 

@@ -16,7 +16,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 /// The thread copies when the log has grown by this many pages (64 MiB).
-const COPY_AT: usize = 16_384;
+pub(super) const COPY_AT: usize = 16_384;
 
 /// The writer's side of the copying.
 pub(super) struct Checkpoints {
@@ -34,7 +34,7 @@ pub(super) struct Checkpoints {
 
 impl Checkpoints {
     /// Starts the thread, with a writing connection of its own.
-    pub(super) fn start(conn: Connection) -> std::io::Result<Self> {
+    pub(super) fn start(conn: Connection, copy_at: usize) -> std::io::Result<Self> {
         let (wake, woken) = sync_channel(1);
         let through = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&through);
@@ -43,7 +43,7 @@ impl Checkpoints {
             copy_when_woken(&conn, &woken, &flag);
         })?;
         let wake = Some(wake);
-        Ok(Self { copy_at: COPY_AT, copied_at: 0, copying: false, wake, through, thread: Some(thread) })
+        Ok(Self { copy_at, copied_at: 0, copying: false, wake, through, thread: Some(thread) })
     }
 
     /// To be called between batches, with the writing connection and the length of the log in pages.

@@ -42,7 +42,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use open::{Commit, Options};
+pub use open::{Commit, Disk, Options};
 
 use crate::seal::Keyring;
 use crate::{

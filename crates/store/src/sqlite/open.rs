@@ -1,6 +1,6 @@
 //! Opening a store: the checks, the lock, the connections.
 
-use super::checkpoint::Checkpoints;
+use super::checkpoint::{COPY_AT, Checkpoints};
 use super::fault::Fault;
 use super::readers::Readers;
 use super::writer::{Session, Writer};
@@ -36,6 +36,8 @@ pub struct Options {
     /// How many events make a run of the listing (`listing.rs`): lists read that many rows, twice at most, apart from
     /// the others.
     pub run_length: usize,
+    /// How SQLite reaches the disk.
+    pub disk: Disk,
 }
 
 impl Options {
@@ -48,7 +50,42 @@ impl Options {
             on_commit: Arc::new(|_| ()),
             readers: 4,
             run_length: listing::RUN,
+            disk: Disk::default(),
         }
+    }
+}
+
+/// How SQLite reaches the disk. Anything but the default is for tests, and can be made only with the feature
+/// `fault-injection`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Disk {
+    /// The name of the registered file layer (VFS); `None` for the system's files.
+    pub(super) vfs: Option<&'static str>,
+    /// When the log is flushed.
+    synchronous: &'static str,
+    /// The log is copied when it has grown by this many pages.
+    copy_at: usize,
+}
+
+impl Default for Disk {
+    fn default() -> Self {
+        // FULL: the log is flushed to the disk at every commit. This is what a 202 stands on.
+        Self { vfs: None, synchronous: "FULL", copy_at: COPY_AT }
+    }
+}
+
+#[cfg(feature = "fault-injection")]
+impl Disk {
+    /// Through a file layer (VFS) that was registered under this name, copying the log whenever it has grown by so many
+    /// pages.
+    pub fn through(vfs: &'static str, copy_at: usize) -> Self {
+        Self { vfs: Some(vfs), copy_at, ..Self::default() }
+    }
+
+    /// With another `PRAGMA synchronous`, to show that a test notices.
+    #[must_use]
+    pub fn synchronous(self, synchronous: &'static str) -> Self {
+        Self { synchronous, ..self }
     }
 }
 
@@ -73,15 +110,16 @@ impl SqliteStore {
         check_version()?;
         make_folder(path)?;
         let lock = lock(path)?;
-        let mut conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
-        prepare(&mut conn, options.master_key.id()).map_err(|fault| cannot_open(path, fault))?;
+        let disk = options.disk;
+        let mut conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE, disk)?;
+        prepare(&mut conn, options.master_key.id(), disk).map_err(|fault| cannot_open(path, fault))?;
         check_key(&conn, path, &options.master_key)?;
         let thread = |error: std::io::Error| cannot_open(path, Error::Failed(error.to_string()).into());
-        let copier = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        copier.pragma_update(None, "synchronous", "FULL").map_err(|error| cannot_open(path, error.into()))?;
-        let checkpoints = Checkpoints::start(copier).map_err(thread)?;
+        let copier = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE, disk)?;
+        copier.pragma_update(None, "synchronous", disk.synchronous).map_err(|error| cannot_open(path, error.into()))?;
+        let checkpoints = Checkpoints::start(copier, disk.copy_at).map_err(thread)?;
         let session = Session::new(conn, checkpoints, options.run_length).map_err(|fault| cannot_open(path, fault))?;
-        let readers = Readers::open(path, options.readers).map_err(|fault| cannot_open(path, fault))?;
+        let readers = Readers::open(path, disk, options.readers).map_err(|fault| cannot_open(path, fault))?;
         let writer = Writer::start(session, options.stopwatch, options.on_commit).map_err(thread)?;
         Ok(Self {
             writer: Some(writer),
@@ -101,7 +139,7 @@ impl SqliteStore {
         if !path.exists() {
             return Err(Error::CannotOpen(format!("there is no store at {}", path.display())));
         }
-        let conn = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let conn = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY, options.disk)?;
         if !schema::is_current(&conn).map_err(|fault| cannot_open(path, fault))? {
             let text = "the tables are of an older version; start the server once, which brings them up to date";
             return Err(cannot_open(path, Error::CannotOpen(text.to_owned()).into()));
@@ -109,7 +147,7 @@ impl SqliteStore {
         check_key(&conn, path, &options.master_key)?;
         Ok(Self {
             writer: None,
-            readers: Readers::open(path, options.readers).map_err(|fault| cannot_open(path, fault))?,
+            readers: Readers::open(path, options.disk, options.readers).map_err(|fault| cannot_open(path, fault))?,
             ring: Arc::new(Keyring::new(&options.master_key, options.entropy)),
             served_last: Mutex::new(None),
             _lock: None,
@@ -125,15 +163,19 @@ impl SqliteStore {
         if !path.exists() {
             return Ok(None);
         }
-        let conn = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let conn = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY, Disk::default())?;
         schema::master_key_id(&conn).map_err(|fault| cannot_open(path, fault))
     }
 }
 
 /// A connection as all of ours are.
-pub(super) fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, Error> {
+pub(super) fn connect(path: &Path, flags: OpenFlags, disk: Disk) -> Result<Connection, Error> {
     let open = || -> Result<Connection, Fault> {
-        let conn = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+        let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let conn = match disk.vfs {
+            None => Connection::open_with_flags(path, flags)?,
+            Some(vfs) => Connection::open_with_flags_and_vfs(path, flags, vfs)?,
+        };
         conn.busy_timeout(BUSY_TIMEOUT)?;
         // No memory mapping: an I/O error under a mapping is a signal that ends the process, not a code to decide by.
         conn.pragma_update(None, "mmap_size", 0)?;
@@ -149,15 +191,14 @@ pub(super) fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, Error
 }
 
 /// Brings the file into the form that the writer needs.
-fn prepare(conn: &mut Connection, key: MasterKeyId) -> Result<(), Fault> {
+fn prepare(conn: &mut Connection, key: MasterKeyId, disk: Disk) -> Result<(), Fault> {
     conn.pragma_update(None, "page_size", 4096)?;
     let mode: String = conn.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
     if mode != "wal" {
         let text = "the file system does not allow SQLite's WAL mode (a network share?); use a local disk";
         return Err(Error::CannotOpen(text.to_owned()).into());
     }
-    // FULL: the log is flushed to the disk at every commit. This is what a 202 stands on.
-    conn.pragma_update(None, "synchronous", "FULL")?;
+    conn.pragma_update(None, "synchronous", disk.synchronous)?;
     conn.pragma_update(None, "foreign_keys", true)?;
     // What is deleted is overwritten where it lies, so that a destroyed data key is not found in the file.
     conn.pragma_update_and_check(None, "secure_delete", "FAST", |_| Ok(()))?;

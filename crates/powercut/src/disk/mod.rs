@@ -1,0 +1,408 @@
+//! A disk in memory, with a cache that loses what was not synced.
+//!
+//! Every file has what programs read, what the disk keeps for certain, and the list of changes between the two. When
+//! the power is cut, each change of each file survives, vanishes or is torn into sectors, as a seed says, and files do
+//! not wait for each other. A sync moves the changes of one file to what is certain.
+//!
+//! **Names** are kept apart from contents. A file that was made or removed is so for certain only once its folder was
+//! synced, which SQLite's own file layer does at the first sync of a new log or journal; syncing the database file
+//! alone does not. Real file systems mostly promise more.
+//!
+//! **After the cut** the disk is dark: what survives is decided and put away, and programs go on for a while as if
+//! nothing had happened, on files that nobody will see again. So a store needs no code for being cut off: whoever asked
+//! it for something looks whether the disk is dark, and takes no answer after that. [`Disk::power_on`] brings back what
+//! survived.
+
+mod file;
+mod locks;
+
+pub use file::Tally;
+
+use capa_webhooks_store::conformance::fixture::Random;
+use file::File;
+use locks::HandleId;
+use rusqlite::ffi;
+use std::collections::BTreeMap;
+use std::ffi::c_int;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// A folder's files on a disk with a volatile cache.
+pub struct Disk {
+    state: Mutex<State>,
+    dark: AtomicBool,
+}
+
+/// What was going on when the power was cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Moment {
+    /// The log was written or synced: a commit.
+    Commit,
+    /// The database file was written or synced: a checkpoint.
+    Checkpoint,
+    /// The store was being made: its first pages, its journal, names of files.
+    Creation,
+    /// Nothing.
+    Rest,
+}
+
+/// A call that fails, as a dying disk lets it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Broken {
+    /// A sync. Of what it should have written some was, and the rest is forgotten.
+    Sync,
+    /// A write. Some of its bytes were written.
+    Write,
+}
+
+/// An open file.
+pub(crate) struct Handle {
+    id: HandleId,
+    file: FileId,
+    /// The first sync of a new log or journal syncs the folder, too.
+    sync_folder: bool,
+}
+
+type FileId = u64;
+
+struct State {
+    random: Random,
+    /// What is torn apart in a cut, in bytes.
+    sector: usize,
+    files: BTreeMap<FileId, File>,
+    names: BTreeMap<String, FileId>,
+    /// The names that would be found after a cut.
+    durable_names: BTreeMap<String, FileId>,
+    next: u64,
+    open: usize,
+    /// Calls that change something, so far.
+    steps: u64,
+    cut_at: Option<u64>,
+    /// Bytes by which files may still grow.
+    room: Option<usize>,
+    /// The call that fails, after so many of its kind, and where what is left is put then.
+    breaks: Option<(Broken, u64, PathBuf)>,
+    lies: bool,
+    /// What was found after the cut.
+    cut: Option<(Moment, BTreeMap<String, Vec<u8>>)>,
+    tally: Tally,
+}
+
+/// What the harness does.
+impl Disk {
+    /// An empty disk. All that befalls it follows from the seed.
+    pub fn new(seed: u64) -> Self {
+        let mut random = Random(seed);
+        let sector = if random.once_in(2) { 512 } else { 4096 };
+        let state = State {
+            random,
+            sector,
+            files: BTreeMap::new(),
+            names: BTreeMap::new(),
+            durable_names: BTreeMap::new(),
+            next: 0,
+            open: 0,
+            steps: 0,
+            cut_at: None,
+            room: None,
+            breaks: None,
+            lies: false,
+            cut: None,
+            tally: Tally::default(),
+        };
+        Self { state: Mutex::new(state), dark: AtomicBool::new(false) }
+    }
+
+    /// A disk with the files of a folder, as [`Self::break_down`] leaves them there.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn load(seed: u64, folder: &Path) -> std::io::Result<Self> {
+        let disk = Self::new(seed);
+        let mut found = BTreeMap::new();
+        for entry in std::fs::read_dir(folder)? {
+            let entry = entry?;
+            found.insert(entry.file_name().to_string_lossy().into_owned(), std::fs::read(entry.path())?);
+        }
+        disk.state().become_durable(found);
+        Ok(disk)
+    }
+
+    /// Cuts the power at the call that changes something after so many more of them.
+    pub fn cut_after(&self, calls: u64) {
+        let mut state = self.state();
+        state.cut_at = Some(state.steps + 1 + calls);
+    }
+
+    /// Cuts the power now, if it is on.
+    pub fn cut_now(&self) {
+        self.cut(&mut self.state(), Moment::Rest);
+    }
+
+    /// Whether the power was cut. An answer that was there before this was asked, and said no, came before the cut.
+    pub fn is_dark(&self) -> bool {
+        self.dark.load(Ordering::SeqCst)
+    }
+
+    /// Brings back what survived the cut. Says when the cut was, and what became of unsynced writes.
+    ///
+    /// # Panics
+    /// The power was not cut, or a program of before still has a file open.
+    pub fn power_on(&self) -> (Moment, Tally) {
+        let mut state = self.state();
+        assert_eq!(state.open, 0, "everything that ran before the cut must have ended");
+        let (moment, found) = state.cut.take().expect("the power was cut");
+        state.become_durable(found);
+        self.dark.store(false, Ordering::SeqCst);
+        (moment, std::mem::take(&mut state.tally))
+    }
+
+    /// Lets files grow by so many bytes in all; `None` for as much as they like.
+    pub fn limit(&self, room: Option<usize>) {
+        self.state().room = room;
+    }
+
+    /// From now on, says that it has synced, and has not.
+    pub fn lie(&self) {
+        self.state().lies = true;
+    }
+
+    /// Fails one call after so many of its kind. What would be found after a cut at that moment is written to files in
+    /// `folder`, because the process may not live to say it.
+    pub fn break_down(&self, what: Broken, after: u64, folder: &Path) {
+        self.state().breaks = Some((what, after, folder.to_owned()));
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn step(&self, state: &mut State, moment: Moment) {
+        state.steps += 1;
+        if state.cut_at == Some(state.steps) {
+            self.cut(state, moment);
+        }
+    }
+
+    fn cut(&self, state: &mut State, moment: Moment) {
+        if !self.is_dark() {
+            state.cut = Some((moment, state.survivors()));
+            state.cut_at = None;
+            self.dark.store(true, Ordering::SeqCst);
+        }
+    }
+}
+
+/// What the file layer does. Errors are SQLite's result codes.
+impl Disk {
+    pub(crate) fn open(&self, name: &str, make: bool, log_or_journal: bool) -> Result<Handle, c_int> {
+        let mut state = self.state();
+        let file = match state.names.get(name).copied() {
+            Some(file) => file,
+            None if !make => return Err(ffi::SQLITE_CANTOPEN),
+            None => {
+                let file = state.next();
+                state.files.insert(file, File::default());
+                state.names.insert(name.to_owned(), file);
+                self.step(&mut state, Moment::Creation);
+                file
+            }
+        };
+        state.open += 1;
+        Ok(Handle { id: state.next(), file, sync_folder: make && log_or_journal })
+    }
+
+    pub(crate) fn close(&self, handle: &Handle) {
+        self.leave(handle);
+        let mut state = self.state();
+        state.file(handle).locks.lower(handle.id, ffi::SQLITE_LOCK_NONE);
+        state.open -= 1;
+    }
+
+    pub(crate) fn exists(&self, name: &str) -> bool {
+        let state = self.state();
+        // An empty file counts as none, as in SQLite's own file layer.
+        state.names.get(name).and_then(|file| state.files.get(file)).is_some_and(|file| file.len() > 0)
+    }
+
+    pub(crate) fn remove(&self, name: &str, sync_folder: bool) -> Result<(), c_int> {
+        let mut state = self.state();
+        if state.names.remove(name).is_none() {
+            return Err(ffi::SQLITE_IOERR_DELETE_NOENT);
+        }
+        self.step(&mut state, Moment::Creation);
+        if sync_folder && !state.lies {
+            state.durable_names = state.names.clone();
+        }
+        Ok(())
+    }
+
+    pub(crate) fn read(&self, handle: &Handle, at: usize, into: &mut [u8]) -> Result<(), c_int> {
+        if self.state().file(handle).read(at, into) { Ok(()) } else { Err(ffi::SQLITE_IOERR_SHORT_READ) }
+    }
+
+    pub(crate) fn write(&self, handle: &Handle, at: usize, bytes: &[u8]) -> Result<(), c_int> {
+        let mut state = self.state();
+        let growth = (at + bytes.len()).saturating_sub(state.file(handle).len());
+        let failure = if state.is_breaking(Broken::Write) {
+            Some(ffi::SQLITE_IOERR_WRITE)
+        } else {
+            state.room.is_some_and(|room| growth > room).then_some(ffi::SQLITE_FULL)
+        };
+        let moment = state.moment(handle);
+        let Some(code) = failure else {
+            state.file(handle).write(at, bytes);
+            state.room = state.room.map(|room| room - growth);
+            self.step(&mut state, moment);
+            return Ok(());
+        };
+        // As much as went in: of a full disk, no more than there was room for.
+        let fits = match state.room {
+            Some(room) if code == ffi::SQLITE_FULL => (bytes.len() - growth) + room,
+            _ => bytes.len(),
+        };
+        let written = state.random.below(fits.min(bytes.len() - 1) + 1);
+        if written > 0 {
+            let growth = (at + written).saturating_sub(state.file(handle).len());
+            state.file(handle).write(at, &bytes[..written]);
+            state.room = state.room.map(|room| room.saturating_sub(growth));
+        }
+        self.step(&mut state, moment);
+        state.leave_behind(code);
+        Err(code)
+    }
+
+    pub(crate) fn truncate(&self, handle: &Handle, length: usize) {
+        let mut state = self.state();
+        state.file(handle).truncate(length);
+        let moment = state.moment(handle);
+        self.step(&mut state, moment);
+    }
+
+    pub(crate) fn sync(&self, handle: &mut Handle) -> Result<(), c_int> {
+        let mut state = self.state();
+        let moment = state.moment(handle);
+        // A cut within a sync finds some of it done: what survives is drawn from what was not synced yet.
+        self.step(&mut state, moment);
+        if state.is_breaking(Broken::Sync) {
+            let State { files, random, sector, .. } = &mut *state;
+            if let Some(file) = files.get_mut(&handle.file) {
+                file.fail_to_sync(random, *sector);
+            }
+            state.leave_behind(ffi::SQLITE_IOERR_FSYNC);
+            return Err(ffi::SQLITE_IOERR_FSYNC);
+        }
+        if state.lies {
+            return Ok(());
+        }
+        state.file(handle).sync();
+        if std::mem::take(&mut handle.sync_folder) {
+            state.durable_names = state.names.clone();
+        }
+        Ok(())
+    }
+
+    pub(crate) fn length(&self, handle: &Handle) -> usize {
+        self.state().file(handle).len()
+    }
+
+    pub(crate) fn lock(&self, handle: &Handle, to: c_int) -> bool {
+        self.state().file(handle).locks.raise(handle.id, to)
+    }
+
+    pub(crate) fn unlock(&self, handle: &Handle, to: c_int) {
+        self.state().file(handle).locks.lower(handle.id, to);
+    }
+
+    pub(crate) fn is_reserved(&self, handle: &Handle) -> bool {
+        self.state().file(handle).locks.is_reserved()
+    }
+
+    pub(crate) fn map(&self, handle: &Handle, region: usize, size: usize, make: bool) -> *mut u64 {
+        self.state().file(handle).memory.map(handle.id, region, size, make)
+    }
+
+    pub(crate) fn lock_memory(&self, handle: &Handle, first: c_int, count: c_int, flags: c_int) -> bool {
+        self.state().file(handle).memory.lock(handle.id, first, count, flags)
+    }
+
+    pub(crate) fn leave(&self, handle: &Handle) {
+        self.state().file(handle).memory.leave(handle.id);
+    }
+}
+
+impl State {
+    fn next(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    fn file(&mut self, handle: &Handle) -> &mut File {
+        // A file stays in the map while it is open, also when its name is gone.
+        self.files.get_mut(&handle.file).expect("an open file is there")
+    }
+
+    /// What a call on this file belongs to.
+    fn moment(&self, handle: &Handle) -> Moment {
+        let has = |end: &str| self.names.keys().any(|name| name.ends_with(end));
+        let name = self.names.iter().find(|(_, file)| **file == handle.file).map(|(name, _)| name.as_str());
+        match name {
+            Some(name) if name.ends_with("-wal") => Moment::Commit,
+            Some(name) if name.ends_with("-journal") => Moment::Creation,
+            _ if has("-wal") => Moment::Checkpoint,
+            _ => Moment::Creation,
+        }
+    }
+
+    /// What would be found after a cut at this moment.
+    fn survivors(&mut self) -> BTreeMap<String, Vec<u8>> {
+        let Self { random, sector, files, names, durable_names, tally, .. } = self;
+        let all: std::collections::BTreeSet<&String> = names.keys().chain(durable_names.keys()).collect();
+        let mut found = BTreeMap::new();
+        for name in all {
+            let (new, old) = (names.get(name), durable_names.get(name));
+            // A name that was made, removed or given to another file since: either is possible.
+            let file = if new == old || random.once_in(2) { new } else { old };
+            if let Some(file) = file.and_then(|file| files.get(file)) {
+                found.insert(name.clone(), file.survivors(random, *sector, tally));
+            }
+        }
+        found
+    }
+
+    fn become_durable(&mut self, found: BTreeMap<String, Vec<u8>>) {
+        self.files.clear();
+        self.names.clear();
+        for (name, bytes) in found {
+            let file = self.next();
+            self.files.insert(file, File::durable(bytes));
+            self.names.insert(name, file);
+        }
+        self.durable_names = self.names.clone();
+    }
+
+    /// Whether this is the call that fails.
+    fn is_breaking(&mut self, what: Broken) -> bool {
+        match &mut self.breaks {
+            Some((breaks, 0, _)) => *breaks == what,
+            Some((breaks, after, _)) if *breaks == what => {
+                *after -= 1;
+                false
+            }
+            _ => false,
+        }
+    }
+
+    /// After the call that failed: puts away what is left, and fails no other.
+    fn leave_behind(&mut self, code: c_int) {
+        if code == ffi::SQLITE_FULL {
+            return;
+        }
+        if let Some((_, _, folder)) = self.breaks.take() {
+            for (name, bytes) in self.survivors() {
+                std::fs::write(folder.join(name), bytes).expect("what is left of the disk can be written down");
+            }
+        }
+    }
+}

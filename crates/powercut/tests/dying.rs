@@ -1,0 +1,33 @@
+//! A write or a sync that fails ends the process, and nothing is acknowledged that the disk does not hold.
+
+use capa_webhooks_powercut::dying;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::Command;
+use tempfile::TempDir;
+
+/// What a process is ended with by `abort`.
+const ABORTED: i32 = 6;
+
+fn die(fails: &str, after: u64, seed: u64) -> usize {
+    let left = TempDir::new().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_capa-webhooks-powercut"));
+    command.args(["--seed", &seed.to_string(), "dying", "--fails", fails, "--after", &after.to_string(), "--left"]);
+    let ended = command.arg(left.path()).output().unwrap();
+    let case = format!("{fails} {after} with seed {seed}");
+    let complaints = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.signal(), Some(ABORTED), "{case}: {}: {complaints}", ended.status);
+    let said = String::from_utf8(ended.stdout).unwrap();
+    dying::check(left.path(), &said).unwrap_or_else(|text| panic!("{case}: {text}"))
+}
+
+#[test]
+fn a_failed_sync_ends_the_process() {
+    let acknowledged: usize = (0..12).map(|case| die("sync", case * case, case)).sum();
+    assert!(acknowledged > 100, "{acknowledged}");
+}
+
+#[test]
+fn a_failed_write_ends_the_process() {
+    let acknowledged: usize = (0..12).map(|case| die("write", 7 * case * case, case)).sum();
+    assert!(acknowledged > 100, "{acknowledged}");
+}
