@@ -15,7 +15,7 @@ struct Campaign {
     variables: fn(&Args) -> Vec<(&'static str, String)>,
 }
 
-const CAMPAIGNS: [Campaign; 2] = [
+const CAMPAIGNS: [Campaign; 3] = [
     Campaign {
         name: "simulate",
         what: "runs the engine in simulated worlds where everything fails; its promises are checked after every step",
@@ -30,12 +30,19 @@ const CAMPAIGNS: [Campaign; 2] = [
         amount: |_| Vec::new(),
         variables: |args| vec![("CAPA_KILLS", args.kills.to_string())],
     },
+    Campaign {
+        name: "power",
+        what: "cuts the power under the store, on a disk that loses what was not synced; every answer must still hold",
+        arguments: &["run", "--release", "-p", "capa-webhooks-powercut", "--", "--cuts"],
+        amount: |args| vec![args.cuts.to_string(), "--seed".to_owned(), args.seed.to_string()],
+        variables: |_| Vec::new(),
+    },
 ];
 
 /// Run the long campaigns, all or those that are named.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  cargo xtask prove\n  cargo xtask prove kill --kills 2000\n  cargo xtask prove simulate --simulate 100000\n  cargo xtask prove --list"
+    after_help = "Examples:\n  cargo xtask prove\n  cargo xtask prove kill --kills 2000\n  cargo xtask prove simulate --simulate 100000\n  cargo xtask prove power --cuts 10000 --seed 7\n  cargo xtask prove --list"
 )]
 pub(crate) struct Args {
     /// Names of campaigns (default: all).
@@ -46,6 +53,12 @@ pub(crate) struct Args {
     /// How many seeds are simulated.
     #[arg(long, value_name = "N", default_value_t = 20_000)]
     simulate: u64,
+    /// How often the power is cut.
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    cuts: u64,
+    /// The seed of the first disk under which the power is cut.
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    seed: u64,
     /// Only list the campaigns.
     #[arg(long)]
     list: bool,

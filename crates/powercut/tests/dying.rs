@@ -9,15 +9,17 @@ use tempfile::TempDir;
 const ABORTED: i32 = 6;
 
 fn die(fails: &str, after: u64, seed: u64) -> usize {
-    let left = TempDir::new().unwrap();
+    let left = TempDir::new().expect("a folder");
     let mut command = Command::new(env!("CARGO_BIN_EXE_capa-webhooks-powercut"));
     command.args(["--seed", &seed.to_string(), "dying", "--fails", fails, "--after", &after.to_string(), "--left"]);
-    let ended = command.arg(left.path()).output().unwrap();
+    let ended = command.arg(left.path()).output().expect("the process starts");
     let case = format!("{fails} {after} with seed {seed}");
-    let complaints = String::from_utf8(ended.stderr).unwrap();
+    let complaints = String::from_utf8_lossy(&ended.stderr);
     assert_eq!(ended.status.signal(), Some(ABORTED), "{case}: {}: {complaints}", ended.status);
-    let said = String::from_utf8(ended.stdout).unwrap();
-    dying::check(left.path(), &said).unwrap_or_else(|text| panic!("{case}: {text}"))
+    let said = String::from_utf8_lossy(&ended.stdout);
+    let checked = dying::check(left.path(), &said);
+    assert!(checked.is_ok(), "{case}: {checked:?}");
+    checked.unwrap_or_default()
 }
 
 #[test]
