@@ -59,12 +59,12 @@ impl Draw<'_> {
         let partners = self.ledger.partners();
         let Some(partner) = self.random.pick(&partners).copied() else { return self.create() };
         match self.random.below(20) {
-            0 if partners.len() < 4 => self.create(),
-            1 => {
+            0 | 1 if partners.len() < 6 => self.create(),
+            2 => {
                 let name = format!("Name {}", self.random.below(1_000_000));
                 (Call::Rename(partner, name.clone()), Change::Partner(partner, name))
             }
-            2..6 => self.retry().unwrap_or_else(|| self.accept(partner)),
+            3..6 => self.retry().unwrap_or_else(|| self.accept(partner)),
             6..13 => self.record().unwrap_or_else(|| self.accept(partner)),
             _ if self.ledger.present().count() > ENOUGH => self.record().unwrap_or_else(|| self.accept(partner)),
             _ => self.accept(partner),

@@ -8,8 +8,9 @@ use bytes::Bytes;
 use capa_webhooks_core::id::{NotificationKey, PartnerId};
 use capa_webhooks_core::notification::{State, Status};
 use capa_webhooks_core::time::Timestamp;
+use capa_webhooks_store::conformance::fixture::BEGIN;
 use capa_webhooks_store::sqlite::SqliteStore;
-use capa_webhooks_store::{AttemptEntry, Store};
+use capa_webhooks_store::{AttemptEntry, Erased, Store};
 use std::collections::BTreeMap;
 
 /// A notification as it was acknowledged.
@@ -31,6 +32,8 @@ pub(crate) enum Change {
     Notifications(Vec<(NotificationKey, Known)>),
     /// A partner is there, with this name.
     Partner(PartnerId, String),
+    /// A partner without notifications goes. The store does it in steps, so what is in doubt is asked for again.
+    Erasure(PartnerId),
     /// So many of these notifications go.
     Removal(Vec<NotificationKey>, usize),
 }
@@ -40,7 +43,8 @@ pub(crate) enum Change {
 pub(crate) struct Ledger {
     /// `None` for what must not be there.
     notifications: BTreeMap<NotificationKey, Option<Known>>,
-    partners: BTreeMap<PartnerId, String>,
+    /// `None` for those that were erased.
+    partners: BTreeMap<PartnerId, Option<String>>,
     doubts: Vec<Change>,
 }
 
@@ -63,7 +67,7 @@ impl Ledger {
     }
 
     pub(crate) fn partners(&self) -> Vec<PartnerId> {
-        self.partners.keys().copied().collect()
+        self.partners.iter().filter(|(_, name)| name.is_some()).map(|(id, _)| *id).collect()
     }
 
     /// The call was answered: done.
@@ -72,7 +76,8 @@ impl Ledger {
             Change::Notifications(changed) => {
                 self.notifications.extend(changed.into_iter().map(|(key, known)| (key, Some(known))));
             }
-            Change::Partner(id, name) => drop(self.partners.insert(id, name)),
+            Change::Partner(id, name) => drop(self.partners.insert(id, Some(name))),
+            Change::Erasure(id) => drop(self.partners.insert(id, None)),
             Change::Removal(candidates, count) => {
                 let gone = self.gone(&candidates, store).await?;
                 if gone != count {
@@ -121,8 +126,8 @@ impl Ledger {
         }
         for (id, name) in &self.partners {
             let found = store.partner(*id).await.map_err(|error| error.to_string())?;
-            if found.as_ref().map(|partner| &partner.name) != Some(name) {
-                return Err(format!("{id} was to be named {name}, not {found:?}"));
+            if found.as_ref().map(|partner| &partner.name) != name.as_ref() {
+                return Err(format!("{id} was to be named {name:?}, not {found:?}"));
             }
         }
         self.examine(store).await?;
@@ -139,8 +144,8 @@ impl Ledger {
         if !examination.violations.is_empty() {
             return Err(format!("the store is not whole: {:?}", examination.violations));
         }
-        if found != expected || partners != self.partners.len() {
-            let known = self.partners.len();
+        if found != expected || partners != self.partners().len() {
+            let known = self.partners().len();
             return Err(format!(
                 "(notifications, pending) are {found:?} and not {expected:?}; {partners} partners and not {known}"
             ));
@@ -183,13 +188,19 @@ impl Ledger {
             Change::Partner(id, name) => {
                 let found = store.partner(id).await.map_err(|error| error.to_string())?.map(|partner| partner.name);
                 if found.as_ref() == Some(&name) {
-                    self.partners.insert(id, name);
+                    self.partners.insert(id, Some(name));
                     return Ok(true);
                 }
-                if found.as_ref() != self.partners.get(&id) {
+                if found.as_ref() != self.partners.get(&id).and_then(Option::as_ref) {
                     return Err(format!("{id} was in doubt and has the name {found:?}"));
                 }
                 Ok(false)
+            }
+            Change::Erasure(id) => {
+                let whole = store.partner(id).await.map_err(|error| error.to_string())?.is_none();
+                erase(store, id, self.latest()).await?;
+                self.partners.insert(id, None);
+                Ok(whole)
             }
             Change::Removal(candidates, count) => match self.gone(&candidates, store).await? {
                 0 => Ok(false),
@@ -197,6 +208,11 @@ impl Ledger {
                 gone => Err(format!("{count} notifications were to be removed together, and {gone} are gone")),
             },
         }
+    }
+
+    /// The latest moment that is known of.
+    fn latest(&self) -> Timestamp {
+        self.present().map(|(_, known)| known.accepted_at).max().unwrap_or(Timestamp::from_millis(BEGIN))
     }
 
     /// Which of these are gone; from now on they must stay so.
@@ -209,6 +225,16 @@ impl Ledger {
             }
         }
         Ok(gone)
+    }
+}
+
+/// Erases a partner to the end.
+pub(crate) async fn erase(store: &SqliteStore, id: PartnerId, now: Timestamp) -> Result<(), String> {
+    loop {
+        match store.erase_partner(id, 10, now).await.map_err(|error| format!("erasing failed: {error}"))? {
+            Erased::More => {}
+            Erased::Done | Erased::UnknownPartner => return Ok(()),
+        }
     }
 }
 

@@ -29,6 +29,8 @@ pub struct Report {
     pub recorded: u64,
     /// See `accepted`.
     pub retried: u64,
+    /// Partners that were erased, after each of which the log is cut to nothing.
+    pub erased: u64,
     /// Calls that were refused because the disk was full.
     pub refused: u64,
     /// Calls that had no answer when the power was cut, and how many were found whole or absent afterwards.
@@ -51,16 +53,16 @@ impl fmt::Display for Report {
             f,
             "  within       {in_commit:>12}   commits, {in_checkpoint} checkpoints, {in_creation} creations; {at_rest} at rest"
         )?;
-        let Self { kept, lost, torn, accepted, recorded, retried, refused, .. } = self;
+        let Self { kept, lost, torn, accepted, recorded, retried, erased, refused, .. } = self;
         writeln!(f, "torn writes    {torn:>12}   {lost} vanished, {kept} survived without a sync")?;
         writeln!(
             f,
-            "acknowledged   {accepted:>12}   events, {recorded} outcomes, {retried} manual retries; {refused} calls refused by a full disk"
+            "acknowledged   {accepted:>12}   events, {recorded} outcomes, {retried} manual retries, {erased} erasures; {refused} calls refused by a full disk"
         )?;
         let Self { in_doubt, whole, absent, events_checked, attempts_checked, .. } = self;
         writeln!(
             f,
-            "in doubt       {in_doubt:>12}   calls; of those, and removals, {whole} were whole and {absent} absent"
+            "in doubt       {in_doubt:>12}   calls; of those, and of removals, {whole} were whole and {absent} absent"
         )?;
         write!(
             f,

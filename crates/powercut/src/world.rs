@@ -2,11 +2,11 @@
 
 use crate::calls::{Answer, Call, Draw};
 use crate::disk::{Disk, Moment, Tally};
-use crate::ledger::{Change, Checked, Ledger};
+use crate::ledger::{Change, Checked, Ledger, erase};
 use crate::report::Report;
 use crate::vfs::Mount;
 use crate::{Options, Sabotage};
-use capa_webhooks_core::id::{LifeId, NotificationKey};
+use capa_webhooks_core::id::{LifeId, NotificationKey, PartnerId};
 use capa_webhooks_core::notification::{State, Status, Turn};
 use capa_webhooks_core::time::Timestamp;
 use capa_webhooks_store::conformance::fixture::{BEGIN, Random, all};
@@ -69,7 +69,7 @@ impl World {
             self.disk.cut_after(self.random.number() % if is_new { 20 } else { 100 });
         }
         let store = self.open()?;
-        let checked = self.ledger.check(&store).await?;
+        report.add(self.ledger.check(&store).await?);
         if !while_opening {
             self.disk.cut_after(self.random.number() % 400);
         }
@@ -89,7 +89,14 @@ impl World {
         drop(store);
         self.disk.cut_now();
         let (moment, tally) = self.disk.power_on();
-        report.count(moment, tally, checked);
+        report.count(moment, tally);
+        Ok(())
+    }
+
+    /// Starts the store on what the last cut left, and checks it.
+    pub(crate) async fn last_look(&mut self, report: &mut Report) -> Result<(), String> {
+        let store = self.open()?;
+        report.add(self.ledger.check(&store).await?);
         Ok(())
     }
 
@@ -126,6 +133,7 @@ impl World {
         match self.random.below(20) {
             0 | 1 => self.claim(store).await,
             2..6 if self.ledger.present().count() > MANY => self.remove(store).await,
+            8 => self.erase(store, report).await,
             6 | 7 => {
                 let room = [0, 0, 3_000, 30_000][self.random.below(4)];
                 self.disk.limit(Some(room));
@@ -215,6 +223,20 @@ impl World {
         Ok(())
     }
 
+    /// Erases a partner that has no notifications: the one case in which the log is cut to nothing.
+    async fn erase(&mut self, store: &SqliteStore, report: &mut Report) -> Result<(), String> {
+        let has_none = |id: &PartnerId| self.ledger.present().all(|(key, _)| key.partner != *id);
+        let Some(id) = self.ledger.partners().into_iter().find(has_none) else { return Ok(()) };
+        let asked = erase(store, id, self.now).await;
+        if self.disk.is_dark() {
+            self.ledger.in_doubt(Change::Erasure(id));
+            return Ok(());
+        }
+        asked?;
+        report.erased += 1;
+        self.ledger.done(Change::Erasure(id), store).await
+    }
+
     /// Removes what is old and settled.
     async fn remove(&mut self, store: &SqliteStore) -> Result<(), String> {
         let wish = self.now.minus(Duration::from_secs(60));
@@ -236,7 +258,7 @@ impl World {
 }
 
 impl Report {
-    fn count(&mut self, moment: Moment, tally: Tally, checked: Checked) {
+    fn count(&mut self, moment: Moment, tally: Tally) {
         self.cuts += 1;
         match moment {
             Moment::Commit => self.in_commit += 1,
@@ -247,6 +269,9 @@ impl Report {
         self.kept += tally.kept;
         self.lost += tally.lost;
         self.torn += tally.torn;
+    }
+
+    fn add(&mut self, checked: Checked) {
         self.events_checked += checked.events;
         self.attempts_checked += checked.attempts;
         self.whole += checked.whole;
