@@ -4,6 +4,7 @@
 //! every one that was refused or removed, that it must not be there. A call that had no answer when the power was cut
 //! is in doubt: afterwards it is whole or absent, and what is found then is the truth from there on.
 
+use crate::disk::Disk;
 use bytes::Bytes;
 use capa_webhooks_core::id::{NotificationKey, PartnerId};
 use capa_webhooks_core::notification::{State, Status};
@@ -103,10 +104,10 @@ impl Ledger {
     }
 
     /// Compares the store with all that was answered, and settles what is in doubt.
-    pub(crate) async fn check(&mut self, store: &SqliteStore) -> Result<Checked, String> {
+    pub(crate) async fn check(&mut self, store: &SqliteStore, disk: &Disk) -> Result<Checked, String> {
         let mut checked = Checked::default();
         for change in std::mem::take(&mut self.doubts) {
-            if self.settle(change, store).await? { checked.whole += 1 } else { checked.absent += 1 }
+            if self.settle(change, store, disk).await? { checked.whole += 1 } else { checked.absent += 1 }
         }
         for (key, known) in &self.notifications {
             let found = observe(store, *key).await?;
@@ -154,7 +155,7 @@ impl Ledger {
     }
 
     /// Whether the call was done. Half of it is a fault.
-    async fn settle(&mut self, change: Change, store: &SqliteStore) -> Result<bool, String> {
+    async fn settle(&mut self, change: Change, store: &SqliteStore, disk: &Disk) -> Result<bool, String> {
         match change {
             Change::Notifications(changed) => {
                 let mut done = Vec::new();
@@ -200,6 +201,10 @@ impl Ledger {
                 let whole = store.partner(id).await.map_err(|error| error.to_string())?.is_none();
                 erase(store, id, self.latest()).await?;
                 self.partners.insert(id, None);
+                if disk.is_dark() {
+                    // The next cut has come already: what was just done may be gone again.
+                    self.doubts.push(change);
+                }
                 Ok(whole)
             }
             Change::Removal(candidates, count) => match self.gone(&candidates, store).await? {

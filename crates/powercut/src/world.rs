@@ -69,7 +69,7 @@ impl World {
             self.disk.cut_after(self.random.number() % if is_new { 20 } else { 100 });
         }
         let store = self.open()?;
-        report.add(self.ledger.check(&store).await?);
+        report.add(self.ledger.check(&store, &self.disk).await?);
         if !while_opening {
             self.disk.cut_after(self.random.number() % 400);
         }
@@ -96,7 +96,7 @@ impl World {
     /// Starts the store on what the last cut left, and checks it.
     pub(crate) async fn last_look(&mut self, report: &mut Report) -> Result<(), String> {
         let store = self.open()?;
-        report.add(self.ledger.check(&store).await?);
+        report.add(self.ledger.check(&store, &self.disk).await?);
         Ok(())
     }
 
