@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// From so many notifications on, more outcomes than new events are drawn: each start looks at all there are.
-const ENOUGH: usize = 60;
+const ENOUGH: usize = 40;
 
 /// A call, and what is to be answered.
 pub(crate) enum Call {

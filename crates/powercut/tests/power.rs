@@ -4,10 +4,10 @@ use capa_webhooks_powercut::{Options, Sabotage, campaign};
 
 #[test]
 fn the_store_survives_power_cuts() {
-    let report = campaign(1, 220, Options::default(), |_| ()).unwrap_or_else(|violation| panic!("{violation}"));
+    let report = campaign(1, 210, Options::default(), |_| ()).unwrap_or_else(|violation| panic!("{violation}"));
     println!("{report}");
     // Enough of everything happened to be worth the name.
-    assert_eq!(report.cuts, 220);
+    assert_eq!(report.cuts, 210);
     assert!(report.in_commit > 50 && report.in_checkpoint > 5 && report.in_creation > 0, "{report}");
     assert!(report.torn > 10 && report.lost > 100 && report.kept > 100, "{report}");
     assert!(report.whole > 5 && report.absent > 20 && report.refused > 5, "{report}");
