@@ -50,7 +50,7 @@ pub(crate) struct Draw<'a> {
     pub(crate) held: &'a mut Vec<Job>,
     /// What other calls of the group are about.
     pub(crate) taken: BTreeSet<NotificationKey>,
-    /// Idempotency keys that other calls of the group use.
+    /// Idempotency keys that other calls of the group use, and partners that they rename.
     pub(crate) used: BTreeSet<String>,
 }
 
@@ -60,7 +60,8 @@ impl Draw<'_> {
         let Some(partner) = self.random.pick(&partners).copied() else { return self.create() };
         match self.random.below(20) {
             0 | 1 if partners.len() < 6 => self.create(),
-            2 => {
+            // Two names for one partner at the same time would leave open which of them holds.
+            2 if self.used.insert(partner.to_string()) => {
                 let name = format!("Name {}", self.random.below(1_000_000));
                 (Call::Rename(partner, name.clone()), Change::Partner(partner, name))
             }
