@@ -117,7 +117,7 @@ impl World {
             _ => disk,
         };
         let options = sqlite::Options::new(MasterKey::new([7; 32]), Arc::new(fill));
-        SqliteStore::open(&self.path(), sqlite::Options { disk, readers: 2, ..options })
+        SqliteStore::open(&self.path(), sqlite::Options { disk, readers: 2, run_length: 20, ..options })
             .map_err(|error| format!("the store does not open: {error}"))
     }
 
@@ -200,7 +200,8 @@ impl World {
     /// Takes all that is due and owned by nobody. It must be what the ledger says.
     async fn claim(&mut self, store: &SqliteStore) -> Result<(), String> {
         let until = self.now.plus(Duration::from_secs([0, 3600][self.random.below(2)]));
-        let claim = Claim { life: self.life, until, room: 10_000, rooms: BTreeMap::new(), total: 10_000 };
+        let claim =
+            Claim { life: self.life, until, room: 10_000, bytes: usize::MAX, rooms: BTreeMap::new(), total: 10_000 };
         let claimed = store.claim(claim).await;
         let held: BTreeSet<NotificationKey> = self.held.iter().map(|job| job.key).collect();
         let due = |(key, known): (NotificationKey, &crate::ledger::Known)| match known.state {
