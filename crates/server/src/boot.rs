@@ -1,5 +1,6 @@
 //! Puts the service together and takes it apart again: the order of start and stop stands here, on one screen.
 
+use crate::api::front::Front;
 use crate::api::listener::Listener;
 use crate::api::{self, App, Parts};
 use crate::clock::{self, Clock};
@@ -171,8 +172,10 @@ impl Service {
         });
         let (stop, stopping) = watch::channel(false);
         let grace = config.shutdown_grace;
-        let serve =
-            |listener: Listener, router| tokio::spawn(listener.serve(router, stopping.clone(), clock.clone(), grace));
+        let serve = |listener: Listener, router| {
+            let front = Front::new(app.clone(), router);
+            tokio::spawn(listener.serve(front, stopping.clone(), clock.clone(), grace))
+        };
         let listeners =
             vec![serve(listener, api::router(app.clone())), serve(metrics_listener, api::metrics_router(app.clone()))];
         tracing::info!(%address, %metrics_address, %life, "serving");

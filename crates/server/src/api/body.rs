@@ -2,12 +2,13 @@
 
 use super::App;
 use super::answer::ApiError;
-use axum::body::Body;
 use axum::extract::Request;
 use bytes::Bytes;
 use capa_webhooks_core::problem::{Problem, nearest};
 use http::{HeaderMap, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use hyper::body::Body as HttpBody;
+use std::error::Error;
 use std::time::Duration;
 
 /// How long a body may take to arrive.
@@ -19,7 +20,11 @@ const SMALL: usize = 64 * 1024;
 pub(super) type Object = serde_json::Map<String, serde_json::Value>;
 
 /// Reads a JSON body of at most `limit` bytes.
-pub(super) async fn json(app: &App, headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, ApiError> {
+pub(super) async fn json<B>(app: &App, headers: &HeaderMap, body: B, limit: usize) -> Result<Bytes, ApiError>
+where
+    B: HttpBody<Data = Bytes>,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
     if !is_json(headers) {
         return Err(ApiError::not_json());
     }

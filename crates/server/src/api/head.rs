@@ -4,20 +4,15 @@
 //! HTTP lets readers differ, the request is refused.
 
 use super::answer::{ApiError, Version};
-use axum::extract::Request;
-use axum::middleware::Next;
 use axum::response::Response;
-use http::{HeaderMap, header};
+use http::{HeaderMap, Request, header};
 
-/// Refuses a request whose head can be read in more than one way.
-pub(super) async fn check(request: Request, next: Next) -> Response {
-    match doubt(&request) {
-        None => next.run(request).await,
-        Some(error) => error.respond(Version::of(request.uri())),
-    }
+/// The refusal of a request whose head can be read in more than one way.
+pub(super) fn doubt<B>(request: &Request<B>) -> Option<Response> {
+    error(request).map(|error| error.respond(Version::of(request.uri())))
 }
 
-fn doubt(request: &Request) -> Option<ApiError> {
+fn error<B>(request: &Request<B>) -> Option<ApiError> {
     let headers = request.headers();
     let hosts = headers.get_all(header::HOST).iter().count();
     if hosts > 1 || (hosts == 0 && request.version() == http::Version::HTTP_11) {

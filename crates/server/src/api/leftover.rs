@@ -6,13 +6,13 @@
 
 use super::App;
 use axum::body::Body;
-use axum::extract::{Request, State};
-use axum::middleware::Next;
+use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -25,15 +25,16 @@ const MOST: usize = 16 * 1024 * 1024;
 /// How long that may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Has the request answered, and sees to it that nothing of a large body is left.
-pub(super) async fn read(State(app): State<App>, request: Request, next: Next) -> Response {
-    if !may_be_large(request.headers()) {
-        return next.run(request).await;
-    }
+/// Has `answer` answer the request, and sees to it that nothing of its body is left.
+pub(super) async fn read<F: Future<Output = Response>>(
+    app: &App,
+    request: Request,
+    answer: impl FnOnce(Request) -> F,
+) -> Response {
     let left = Left::default();
     let (parts, body) = request.into_parts();
     let body = Body::new(Lent { body, left: left.clone() });
-    let response = next.run(Request::from_parts(parts, body)).await;
+    let response = answer(Request::from_parts(parts, body)).await;
     let rest = left.lock().unwrap_or_else(PoisonError::into_inner).take();
     // Whoever was too slow for the handler had its time.
     if let Some(rest) = rest.filter(|_| response.status() != StatusCode::REQUEST_TIMEOUT) {
@@ -43,7 +44,8 @@ pub(super) async fn read(State(app): State<App>, request: Request, next: Next) -
     response
 }
 
-fn may_be_large(headers: &HeaderMap) -> bool {
+/// Whether more of the body may be left than hyper reads on over by itself.
+pub(super) fn may_be_large(headers: &HeaderMap) -> bool {
     let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     let large = length.map_or(headers.contains_key(header::TRANSFER_ENCODING), |length: u64| length > SMALL);
     large && !headers.contains_key(header::EXPECT)

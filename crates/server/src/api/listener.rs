@@ -2,11 +2,14 @@
 
 use super::unreadable::Spoken;
 use crate::clock::Clock;
-use axum::Router;
+use axum::response::Response;
+use http::Request;
+use hyper::body::Incoming;
 use hyper::rt::{Sleep, Timer};
+use hyper::service::Service;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -45,8 +48,12 @@ impl Listener {
         self.0.local_addr()
     }
 
-    /// Serves `router` until `stop` turns true; then lets requests that have begun finish for `grace`.
-    pub async fn serve(self, router: Router, mut stop: watch::Receiver<bool>, clock: Clock, grace: Duration) {
+    /// Has `service` answer until `stop` turns true; then lets requests that have begun finish for `grace`.
+    pub async fn serve<S>(self, service: S, mut stop: watch::Receiver<bool>, clock: Clock, grace: Duration)
+    where
+        S: Service<Request<Incoming>, Response = Response, Error = Infallible> + Clone + Send + 'static,
+        S::Future: Send,
+    {
         let connections = GracefulShutdown::new();
         let mut http = hyper::server::conn::http1::Builder::new();
         http.timer(Waits(clock.clone()))
@@ -64,7 +71,7 @@ impl Listener {
             match accepted {
                 Ok((stream, _)) => {
                     let stream = TokioIo::new(Spoken::new(prepare(stream), clock.clone()));
-                    let connection = http.serve_connection(stream, TowerToHyperService::new(router.clone()));
+                    let connection = http.serve_connection(stream, service.clone());
                     let connection = connections.watch(connection);
                     tokio::spawn(async move {
                         // A client that breaks off or speaks no HTTP harms only itself.

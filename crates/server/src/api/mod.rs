@@ -6,6 +6,7 @@
 pub mod answer;
 mod auth;
 mod body;
+pub mod front;
 mod head;
 mod health;
 mod leftover;
@@ -26,7 +27,6 @@ use crate::wake::Wake;
 use answer::{ApiError, Version};
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::middleware;
 use axum::response::Response;
 use capa_webhooks_core::destination::Destinations;
 use capa_webhooks_core::event::catalogue::Catalogue;
@@ -107,8 +107,6 @@ pub fn router(app: App) -> Router {
         .merge(health::routes())
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
-        .layer(middleware::from_fn(head::check))
-        .layer(middleware::from_fn_with_state(app.clone(), leftover::read))
         .with_state(app)
 }
 

@@ -21,8 +21,10 @@ use std::time::Duration;
 /// headers is limited to 100 by hyper.
 pub(super) const LONGEST_HEAD: usize = 32 * 1024;
 
-/// A connection.
-pub(super) struct Connection {
+/// A connection. Boxed, so that it is not copied each time it changes hands.
+pub(super) struct Connection(Box<Inner>);
+
+struct Inner {
     sender: SendRequest<Full<Bytes>>,
     protocol: http1::Connection<Stream, Full<Bytes>>,
     /// The protocol has come to its end; it must not be polled again.
@@ -35,7 +37,8 @@ impl Connection {
     /// Speaks HTTP/1.1 over `stream`.
     pub(super) async fn start(stream: Stream, clock: &Clock) -> Result<Self, hyper::Error> {
         let (sender, protocol) = http1::Builder::new().max_buf_size(LONGEST_HEAD).handshake(stream).await?;
-        Ok(Self { sender, protocol, over: false, opened: clock.stopwatch(), used: clock.stopwatch() })
+        let (opened, used) = (clock.stopwatch(), clock.stopwatch());
+        Ok(Self(Box::new(Inner { sender, protocol, over: false, opened, used })))
     }
 
     /// Sends a request. If no byte of it was written, the error gives it back.
@@ -43,56 +46,54 @@ impl Connection {
         &mut self,
         request: Request<Full<Bytes>>,
     ) -> Result<Response<Incoming>, TrySendError<Request<Full<Bytes>>>> {
-        let response = self.sender.try_send_request(request);
-        drive(&mut self.protocol, &mut self.over, response).await
+        let response = self.0.sender.try_send_request(request);
+        self.0.drive(response).await
     }
 
     /// Lets the connection work until `work` is done.
     pub(super) async fn while_open<F: Future>(&mut self, work: F) -> F::Output {
-        drive(&mut self.protocol, &mut self.over, work).await
+        self.0.drive(work).await
     }
 
     /// Whether the connection can take a request now.
     pub(super) async fn is_ready(&mut self) -> bool {
         poll_fn(|context| {
-            poll_protocol(&mut self.protocol, &mut self.over, context);
-            Poll::Ready(!self.over && self.sender.is_ready())
+            self.0.poll_protocol(context);
+            Poll::Ready(!self.0.over && self.0.sender.is_ready())
         })
         .await
     }
 
     /// Begins to rest.
     pub(super) fn rest(&mut self, clock: &Clock) {
-        self.used = clock.stopwatch();
+        self.0.used = clock.stopwatch();
     }
 
     /// How long it has rested.
     pub(super) fn rested(&self) -> Duration {
-        self.used.elapsed()
+        self.0.used.elapsed()
     }
 
     /// How long ago it was opened.
     pub(super) fn age(&self) -> Duration {
-        self.opened.elapsed()
+        self.0.opened.elapsed()
     }
 }
 
-async fn drive<F: Future>(
-    protocol: &mut http1::Connection<Stream, Full<Bytes>>,
-    over: &mut bool,
-    work: F,
-) -> F::Output {
-    let mut work = pin!(work);
-    poll_fn(|context| {
-        // The protocol first: what it reads, `work` can take up at once. Its end and its errors reach `work` too.
-        poll_protocol(protocol, over, context);
-        work.as_mut().poll(context)
-    })
-    .await
-}
+impl Inner {
+    async fn drive<F: Future>(&mut self, work: F) -> F::Output {
+        let mut work = pin!(work);
+        poll_fn(|context| {
+            // The protocol first: what it reads, `work` can take up at once. Its end and its errors reach `work` too.
+            self.poll_protocol(context);
+            work.as_mut().poll(context)
+        })
+        .await
+    }
 
-fn poll_protocol(protocol: &mut http1::Connection<Stream, Full<Bytes>>, over: &mut bool, context: &mut Context<'_>) {
-    if !*over {
-        *over = Pin::new(protocol).poll(context).is_ready();
+    fn poll_protocol(&mut self, context: &mut Context<'_>) {
+        if !self.over {
+            self.over = Pin::new(&mut self.protocol).poll(context).is_ready();
+        }
     }
 }

@@ -106,7 +106,8 @@ impl Client {
         let answer = match target.way() {
             Err(refused) => Err(refused),
             Ok(way) => {
-                let exchange = self.exchange(way, request(way, headers, body), &mut status);
+                // Boxed, so that it is not copied with everything that waits for it.
+                let exchange = Box::pin(self.exchange(way, request(way, headers, body), &mut status));
                 match self.clock.deadline(deadline, exchange).await {
                     Ok(answer) => answer,
                     Err(_) => Err(failure::deadline(status.map(|status: StatusCode| status.as_u16()), deadline)),

@@ -9,15 +9,18 @@ use crate::directory::Profile;
 use crate::ingest::NotAccepted;
 use axum::extract::{Request, State};
 use axum::response::Response;
+use bytes::Bytes;
 use capa_webhooks_core::event::{self, Event};
 use capa_webhooks_core::id::{NotificationId, NotificationKey, PartnerId};
 use capa_webhooks_core::notification::Status;
 use capa_webhooks_core::problem::Problem;
 use capa_webhooks_store::{Accept, Accepted, Fate, IdempotencyKey};
-use http::{HeaderMap, StatusCode};
-use serde::Deserialize;
+use http::{HeaderMap, Method, StatusCode};
+use hyper::body::Body as HttpBody;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use std::error::Error;
 use std::sync::Arc;
 
 /// The most events in one request.
@@ -26,14 +29,41 @@ const MOST_EVENTS: usize = 1000;
 const MOST_BYTES: usize = 8 * 1024 * 1024;
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
+/// The partner that a request publishes one event for; `None` if it is any other request, or names no partner.
+pub(in crate::api) fn partner_of<B>(request: &http::Request<B>) -> Option<PartnerId> {
+    let path = request.uri().path();
+    let partner = path.strip_prefix("/api/platform/v1/partners/")?.strip_suffix("/events")?;
+    if request.method() == Method::POST { partner.parse().ok() } else { None }
+}
+
+/// Publishes one event.
+pub(in crate::api) async fn publish<B>(app: &App, partner: PartnerId, request: http::Request<B>) -> Response
+where
+    B: HttpBody<Data = Bytes>,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    answer_one(app, publish_one(app, Ok(partner), request).await)
+}
+
 pub(super) async fn one(State(app): State<App>, Path(id): Path<String>, request: Request) -> Response {
-    match publish_one(&app, &id, request).await {
+    answer_one(&app, publish_one(&app, auth::partner_id(&id), request).await)
+}
+
+fn answer_one(app: &App, published: Result<(StatusCode, Published), ApiError>) -> Response {
+    match published {
         Ok((status, data)) => Version::V2.answer(status, &data),
         Err(error) => {
             app.metrics.refused(reason(&error));
             error.respond(Version::V2)
         }
     }
+}
+
+/// What is answered of one event.
+#[derive(Serialize)]
+struct Published {
+    id: String,
+    status: &'static str,
 }
 
 pub(super) async fn many(State(app): State<App>, request: Request) -> Response {
@@ -67,11 +97,18 @@ pub(super) async fn types(State(app): State<App>, request: Request) -> Response 
     respond(StatusCode::OK, listed.await)
 }
 
-async fn publish_one(app: &App, partner: &str, request: Request) -> Result<(StatusCode, Value), ApiError> {
+async fn publish_one<B>(
+    app: &App,
+    partner: Result<PartnerId, ApiError>,
+    request: http::Request<B>,
+) -> Result<(StatusCode, Published), ApiError>
+where
+    B: HttpBody<Data = Bytes>,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
     let (parts, body) = request.into_parts();
     auth::platform(app, &parts.headers, Needs::Publish).await?;
-    let partner = auth::partner_id(partner)?;
-    let profile = app.directory.partner(partner).await?.ok_or_else(ApiError::partner_not_found)?;
+    let profile = app.directory.partner(partner?).await?.ok_or_else(ApiError::partner_not_found)?;
     let bytes = body::json(app, &parts.headers, body, app.max_body).await?;
     let idempotency = idempotency_header(app, &parts.headers)?;
     let event = event::parse(&bytes, &app.catalogue).map_err(ApiError::invalid)?;
@@ -81,7 +118,7 @@ async fn publish_one(app: &App, partner: &str, request: Request) -> Result<(Stat
     let accepted = accepted.ok_or_else(|| ApiError::fault(&"the store answered nothing"))?;
     let (status, id) = conclude(app, id, fate, accepted)?;
     let code = if matches!(accepted, Accepted::Repeat { .. }) { StatusCode::OK } else { StatusCode::ACCEPTED };
-    Ok((code, json!({"id": id.to_string(), "status": status.as_str()})))
+    Ok((code, Published { id: id.to_string(), status: status.as_str() }))
 }
 
 #[derive(Deserialize)]

@@ -1,6 +1,6 @@
 //! The platform API, under `/api/platform/v1`: what the platform's own services and operators call.
 
-mod events;
+pub(super) mod events;
 mod keys;
 mod partners;
 

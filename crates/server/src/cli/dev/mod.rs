@@ -24,6 +24,7 @@ use capa_webhooks_receiver::Secret;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use demonstration::Demonstration;
 use http::Method;
+use hyper_util::service::TowerToHyperService;
 use receiver::{FAIL, FLAKY, PATH};
 use serde_json::{Value, json};
 use show::{Ink, Screen};
@@ -193,7 +194,7 @@ impl Stage<'_> {
         let (_, made): (_, NewPartner) = platform.call(Method::POST, "/partners", Some(&name)).await?;
         let secret: Secret = made.webhook_secret.parse().map_err(|error| format!("the webhook secret: {error}"))?;
         let (router, arrivals) = receiver::receiver(&secret, self.clock.clone());
-        tokio::spawn(listener.serve(router, stopping, self.clock.clone(), GRACE));
+        tokio::spawn(listener.serve(TowerToHyperService::new(router), stopping, self.clock.clone(), GRACE));
 
         let partner = Caller::partner(addresses.service, made.api_key.clone());
         let url = format!("http://{}{PATH}", addresses.receiver);
