@@ -1,18 +1,24 @@
-//! `cargo xtask bench`: the product beside the bare relay, both built for speed.
+//! `cargo xtask bench`: everything that is measured, built for speed.
 
-use anyhow::Result;
+use std::process::Command;
 
-use crate::run::{Stages, cargo, target_directory};
+use anyhow::{Context as _, Result};
 
-/// Build for release and compare the product with the bare relay.
+use crate::run::{Stages, cargo, root, target_directory};
+
+/// Build for release and measure: rates, latencies, large stores, dead receivers, backlogs.
+///
+/// A complete run takes about an hour and updates docs/performance.md with its tables and plots; one with fewer
+/// scenarios, or smaller sizes, only prints what it found.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  cargo xtask bench\n  cargo xtask bench -- --rounds 3 --seconds 5 --json bench.json"
+    after_help = "Examples:\n  cargo xtask bench\n  cargo xtask bench -- --only stored,dead --json found.json\n  cargo xtask \
+                  bench -- --quick\n  cargo xtask bench -- --list\n  cargo xtask bench -- --help"
 )]
 pub(crate) struct Args {
-    /// Arguments of `capa-webhooks-bench compare`.
+    /// Arguments of `capa-webhooks-bench run`.
     #[arg(last = true)]
-    compare: Vec<String>,
+    run: Vec<String>,
 }
 
 /// Runs the task.
@@ -26,7 +32,22 @@ fn all(stages: &mut Stages, args: &Args) -> Result<()> {
     let release = target_directory()?.join("release");
     let build = ["build", "--release", "-p", "capa-webhooks", "-p", "capa-webhooks-bench"];
     stages.command("build for release", &mut cargo(&build))?;
-    let mut compare = std::process::Command::new(release.join("capa-webhooks-bench"));
-    compare.arg("compare").arg("--server").arg(release.join("capa-webhooks")).args(&args.compare);
-    stages.command("comparison", &mut compare)
+    let mut run = Command::new(release.join("capa-webhooks-bench"));
+    run.arg("run").arg("--server").arg(release.join("capa-webhooks"));
+    run.arg("--document").arg(root().join("docs/performance.md")).arg("--build").arg(built()?);
+    stages.command("measurement", run.args(&args.run))
+}
+
+/// What is measured, and what built it.
+fn built() -> Result<String> {
+    let commit = output(Command::new("git").args(["describe", "--always", "--dirty"]))?;
+    let compiler = output(Command::new("rustc").arg("--version"))?;
+    let compiler = compiler.split(" (").next().unwrap_or(&compiler);
+    Ok(format!("Commit {commit}, {compiler}"))
+}
+
+fn output(command: &mut Command) -> Result<String> {
+    let program = command.get_program().display().to_string();
+    let output = command.current_dir(root()).output().with_context(|| format!("cannot start {program}"))?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }

@@ -14,9 +14,10 @@ use serde_json::{Value, json};
 
 use crate::child::Child;
 
-const START_DEADLINE: Duration = Duration::from_secs(30);
+const START_DEADLINE: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(20);
-const CALL_DEADLINE: Duration = Duration::from_secs(10);
+/// Long: an answer may be slow, and how slow is what is measured.
+const CALL_DEADLINE: Duration = Duration::from_secs(60);
 
 /// A client of one server's platform API.
 pub(crate) struct Platform {
@@ -62,6 +63,25 @@ impl Platform {
         let answer: Value = serde_json::from_str(&text)?;
         let id = answer["data"]["id"].as_str().with_context(|| format!("no data.id in the answer: {text}"))?;
         Ok(id.to_owned())
+    }
+
+    /// Asks the partner API a question with the partner's key. Gives the answer's `data`, and how long it took.
+    pub(crate) async fn ask(&self, key: &str, path: &str) -> Result<(Duration, Value)> {
+        let request = Request::get(self.url(path)).header("partner-api-key", key).body(Full::default())?;
+        let asked = Instant::now();
+        let (status, body) = self.call(request).await.with_context(|| format!("cannot ask for {path}"))?;
+        let took = asked.elapsed();
+        let text = String::from_utf8_lossy(&body);
+        ensure!(status == StatusCode::OK, "{path} was answered with {status}: {text}");
+        let mut answer: Value = serde_json::from_str(&text)?;
+        Ok((took, answer["data"].take()))
+    }
+
+    /// How many notifications a partner has, or how many match `filter`, such as `status=SENT`.
+    pub(crate) async fn total(&self, key: &str, filter: Option<&str>) -> Result<u64> {
+        let filter = filter.map_or_else(String::new, |filter| format!("&{filter}"));
+        let (_, page) = self.ask(key, &format!("/api/partner/v2/webhook-notifications?limit=1{filter}")).await?;
+        page["total"].as_u64().context("a list without a total")
     }
 
     async fn call(&self, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes)> {

@@ -81,6 +81,8 @@ async fn run(args: &Args) -> Result<Report> {
         warm_up: Duration::from_secs(args.warm_up),
         time: Duration::from_secs(args.seconds),
         rate: None,
+        batch: None,
+        fsync_beside: false,
         patience: Duration::from_secs(args.patience),
     };
     let sink_address = sink.address;
@@ -106,7 +108,7 @@ fn order(round: usize) -> [Kind; 2] {
     if round.is_multiple_of(2) { [Kind::Product, Kind::Relay] } else { [Kind::Relay, Kind::Product] }
 }
 
-async fn interrupted() -> Result<&'static str> {
+pub(crate) async fn interrupted() -> Result<&'static str> {
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
         pressed = tokio::signal::ctrl_c() => pressed.map(|()| "interrupted").context("cannot listen for Ctrl-C"),

@@ -24,6 +24,9 @@ const BODY: &str = concat!(
     r#""cryptoAmount":"72.253875","exchangeRate":"17.300119008048114","#,
     r#""benchSequence":"nnnnnnnnnnnn","benchSentAt":"ssssssssssssssssss"}"#
 );
+const USER: &str = "customer_";
+const USER_DIGITS: usize = 12;
+const UUID: usize = 36;
 const USERS: u64 = 100_000;
 
 /// What the sink reads back from an event.
@@ -60,6 +63,26 @@ pub(crate) struct Template {
     slots: Slots,
 }
 
+/// An event by itself, for a store that is filled without a server.
+pub(crate) struct Body {
+    /// The canonical body.
+    pub(crate) json: Vec<u8>,
+    pub(crate) user: String,
+    pub(crate) transaction: String,
+}
+
+impl Body {
+    /// The event with this number.
+    pub(crate) fn new(sequence: u64) -> Self {
+        let slots = Slots::new();
+        let mut json = BODY.as_bytes().to_vec();
+        slots.fill(&mut json, Mark { sequence, sent_at: 0 });
+        let text = |at: usize, length: usize| String::from_utf8_lossy(&json[at..][..length]).into_owned();
+        let user = text(slots.user - USER.len(), USER.len() + USER_DIGITS);
+        Self { user, transaction: text(slots.transaction, UUID), json }
+    }
+}
+
 struct Slots {
     user: usize,
     transaction: usize,
@@ -93,14 +116,7 @@ impl Template {
             body.len()
         );
         let bodies = request.match_indices(BODY).map(|(at, _)| at).collect();
-        let slot = |mark: &str| BODY.find(mark).unwrap_or_default();
-        let slots = Slots {
-            user: slot("uuuuuuuuuuuu"),
-            transaction: slot("tttttttt-"),
-            sequence: slot("nnnnnnnnnnnn"),
-            sent_at: slot("ssssssssssssssssss"),
-        };
-        Self { bytes: request.into_bytes(), bodies, slots }
+        Self { bytes: request.into_bytes(), bodies, slots: Slots::new() }
     }
 
     /// Writes the request into `out`, for the events from `first.sequence` on.
@@ -108,17 +124,34 @@ impl Template {
         out.clear();
         out.extend_from_slice(&self.bytes);
         for (sequence, body) in (first.sequence..).zip(&self.bodies) {
-            let (high, low) = (scatter(sequence), scatter(!sequence));
-            put_number(&mut out[body + self.slots.user..][..12], high % USERS);
-            put_uuid(&mut out[body + self.slots.transaction..][..36], high, low);
-            put_number(&mut out[body + self.slots.sequence..][..SEQUENCE_DIGITS], sequence);
-            put_number(&mut out[body + self.slots.sent_at..][..SENT_AT_DIGITS], first.sent_at);
+            self.slots.fill(&mut out[*body..], Mark { sequence, sent_at: first.sent_at });
         }
     }
 }
 
+impl Slots {
+    fn new() -> Self {
+        let slot = |mark: &str| BODY.find(mark).unwrap_or_default();
+        Self {
+            user: slot("uuuuuuuuuuuu"),
+            transaction: slot("tttttttt-"),
+            sequence: slot("nnnnnnnnnnnn"),
+            sent_at: slot("ssssssssssssssssss"),
+        }
+    }
+
+    /// Writes what differs from event to event into a body.
+    fn fill(&self, body: &mut [u8], mark: Mark) {
+        let (high, low) = (scatter(mark.sequence), scatter(!mark.sequence));
+        put_number(&mut body[self.user..][..USER_DIGITS], high % USERS);
+        put_uuid(&mut body[self.transaction..][..UUID], high, low);
+        put_number(&mut body[self.sequence..][..SEQUENCE_DIGITS], mark.sequence);
+        put_number(&mut body[self.sent_at..][..SENT_AT_DIGITS], mark.sent_at);
+    }
+}
+
 /// Spreads consecutive numbers over all 64 bits (the finaliser of the SplitMix64 generator).
-fn scatter(number: u64) -> u64 {
+pub(crate) fn scatter(number: u64) -> u64 {
     let mut mixed = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -165,6 +198,16 @@ mod tests {
         assert_eq!(event["transactionId"].as_str().unwrap().len(), 36);
         assert_eq!(Mark::read(message.body), Some(mark));
         assert_eq!(Mark::read(b"{}"), None);
+    }
+
+    #[test]
+    fn a_body_by_itself_is_the_one_that_is_published() {
+        let body = Body::new(42);
+        let event: serde_json::Value = serde_json::from_slice(&body.json).unwrap();
+        assert_eq!(event["externalUserId"], body.user);
+        assert_eq!(event["transactionId"], body.transaction);
+        assert_eq!(Mark::read(&body.json), Some(Mark { sequence: 42, sent_at: 0 }));
+        assert_ne!(Body::new(43).transaction, body.transaction);
     }
 
     #[test]

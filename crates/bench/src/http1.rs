@@ -50,6 +50,11 @@ impl<'a> Message<'a> {
         digits.and_then(|digits| digits.parse().ok()).context("a response without a status")
     }
 
+    /// The path of a request, with its query; empty where there is none.
+    pub(crate) fn path(&self) -> &'a [u8] {
+        self.start_line.split(|byte| *byte == b' ').nth(1).unwrap_or_default()
+    }
+
     /// The value of the first header of this name (given in lower case).
     pub(crate) fn header(&self, wanted: &[u8]) -> Option<&'a [u8]> {
         let mut rest = self.headers;
@@ -96,6 +101,13 @@ mod tests {
         assert!(message.close);
         assert_eq!(message.header(b"content-length"), Some(b"4".as_slice()));
         assert_eq!(message.header(b"webhook-id"), None);
+    }
+
+    #[test]
+    fn a_request_has_a_path() {
+        let path = |text: &'static [u8]| Message::parse(text).unwrap().unwrap().path();
+        assert_eq!(path(b"POST /hang HTTP/1.1\r\n\r\n"), b"/hang");
+        assert_eq!(path(b"nonsense\r\n\r\n"), b"");
     }
 
     #[test]

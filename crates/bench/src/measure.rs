@@ -7,8 +7,8 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::event::PHASE;
-use crate::load::{self, Outcome, Plan};
-use crate::probe;
+use crate::load::{self, Outcome};
+use crate::probe::{self, Beside};
 use crate::sink::Sink;
 use crate::source::Limit;
 use crate::subject::{Kind, Setup, Subject};
@@ -25,17 +25,29 @@ pub(crate) struct Load {
     pub(crate) time: Duration,
     /// Events in a second, or `None` for as many as the server takes.
     pub(crate) rate: Option<f64>,
+    /// Events in each request, or `None` to publish one by one.
+    pub(crate) batch: Option<usize>,
+    /// Whether fsync is timed beside the load, and not only before it.
+    pub(crate) fsync_beside: bool,
     /// With no arrival for this long, what is missing counts as lost. Longer than the product's first retry delay.
     pub(crate) patience: Duration,
 }
 
-/// The figures of one round. Times in microseconds, sizes in bytes.
+/// One round of the comparison.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Round {
     pub(crate) subject: Kind,
     pub(crate) partners: usize,
     pub(crate) round: usize,
+    #[serde(flatten)]
+    pub(crate) measured: Measured,
+}
+
+/// What was measured under load. Times in microseconds, sizes in bytes.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Measured {
     pub(crate) accepted: u64,
     /// Events that were not accepted, by status or error code.
     pub(crate) refused: BTreeMap<String, u64>,
@@ -58,7 +70,7 @@ pub(crate) struct Round {
 
 /// Runs rounds against one sink, giving each phase sequence numbers of its own.
 pub(crate) struct Bench {
-    sink: Sink,
+    pub(crate) sink: Sink,
     next_sequence: u64,
 }
 
@@ -71,25 +83,33 @@ impl Bench {
     /// Measures one round with a fresh server.
     pub(crate) async fn round(&mut self, kind: Kind, number: usize, setup: &Setup, load: Load) -> Result<Round> {
         let mut subject = Subject::start(kind, setup).await?;
-        let fsync = probe::fsync(subject.directory())?;
-        self.phase(&mut subject, load, load.warm_up).await?;
+        let measured = self.measured(&mut subject, load).await?;
+        Ok(Round { subject: kind, partners: setup.partners, round: number, measured })
+    }
 
+    /// Warms a server up, then measures it under load.
+    pub(crate) async fn measured(&mut self, subject: &mut Subject, load: Load) -> Result<Measured> {
+        let fsync = probe::fsync(subject.directory())?;
+        if !load.warm_up.is_zero() {
+            self.phase(subject, load, load.warm_up).await?;
+        }
         let before = subject.usage()?;
-        let outcome = self.phase(&mut subject, load, load.time).await?;
+        let beside = load.fsync_beside.then(|| Beside::start(subject.directory()));
+        let outcome = self.phase(subject, load, load.time).await;
+        // Joined before anything can fail, so that no thread writes into a directory that is going.
+        let fsync = beside.map(Beside::finish).transpose()?.unwrap_or(fsync);
+        let outcome = outcome?;
         let after = subject.usage()?;
 
         let accepted = outcome.accepted.len() as u64;
         let arrivals = self.sink.arrivals();
         let missing = outcome.accepted.iter().filter(|sequence| !arrivals.holds(**sequence)).count() as u64;
         if missing > 0 {
-            eprintln!("{missing} accepted events never arrived; the {kind}'s log ends with:\n{}", subject.log_tail());
+            eprintln!("{missing} accepted events never arrived; the server's log ends with:\n{}", subject.log_tail());
         }
         let delivering = arrivals.last.map_or(Duration::ZERO, |last| last.saturating_duration_since(outcome.started));
         let events = accepted.max(1) as f64;
-        Ok(Round {
-            subject: kind,
-            partners: setup.partners,
-            round: number,
+        Ok(Measured {
             accepted,
             refused: outcome.refused,
             missing,
@@ -108,20 +128,18 @@ impl Bench {
         })
     }
 
+    /// The number of the first event of a new phase.
+    pub(crate) fn next_phase(&mut self) -> u64 {
+        let first = self.next_sequence;
+        self.next_sequence += PHASE;
+        first
+    }
+
     /// Publishes for `time`, then waits until all that was accepted has arrived.
     async fn phase(&mut self, subject: &mut Subject, load: Load, time: Duration) -> Result<Outcome> {
-        let plan = Plan {
-            address: subject.address,
-            platform_key: subject.platform_key.to_owned(),
-            partners: subject.partners.clone(),
-            connections: load.connections,
-            limit: Limit::Time(time),
-            rate: load.rate,
-            batch: None,
-            first_sequence: self.next_sequence,
-        };
-        self.sink.begin(self.next_sequence);
-        self.next_sequence += PHASE;
+        let first_sequence = self.next_phase();
+        let plan = subject.plan(load, Limit::Time(time), first_sequence);
+        self.sink.begin(first_sequence);
         let outcome = load::run(&plan).await.map_err(|error| subject.explain(error))?;
         self.sink.wait_for(outcome.accepted.len() as u64, load.patience).await;
         tokio::time::sleep(SETTLE).await;

@@ -4,15 +4,19 @@ use std::fmt;
 use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
-use std::time::Instant;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::units::{histogram, micros};
 
 const WRITES: usize = 100;
+const PAUSE: Duration = Duration::from_millis(50);
 const BLOCK: [u8; 4096] = [0x5a; 4096];
 
 /// The machine, as far as the figures depend on it.
@@ -65,15 +69,53 @@ pub(crate) fn fsync(directory: &Path) -> Result<Histogram<u64>> {
         let mut file = File::create(&path)?;
         let mut times = histogram();
         for _ in 0..WRITES {
-            let started = Instant::now();
-            file.write_all(&BLOCK)?;
-            file.sync_all()?;
-            times.saturating_record(micros(started.elapsed()));
+            time_write(&mut file, &mut times)?;
         }
         std::fs::remove_file(&path)?;
         Ok(times)
     };
     probe().with_context(|| format!("cannot measure fsync with {}", path.display()))
+}
+
+/// Times an fsync every 50 ms in a thread of its own, beside a load on the same disk.
+pub(crate) struct Beside {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<std::io::Result<Histogram<u64>>>,
+}
+
+impl Beside {
+    /// Begins, in a file of its own in `directory`.
+    pub(crate) fn start(directory: &Path) -> Self {
+        let path = directory.join("fsync-beside");
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let thread = std::thread::spawn(move || {
+            let mut file = File::create(&path)?;
+            let mut times = histogram();
+            while !stopped.load(Ordering::Relaxed) {
+                time_write(&mut file, &mut times)?;
+                std::thread::sleep(PAUSE);
+            }
+            std::fs::remove_file(&path)?;
+            Ok(times)
+        });
+        Self { stop, thread }
+    }
+
+    /// Ends, and gives the microseconds of each.
+    pub(crate) fn finish(self) -> Result<Histogram<u64>> {
+        self.stop.store(true, Ordering::Relaxed);
+        let times = self.thread.join().map_err(|_| anyhow!("the thread that measures fsync was lost"))?;
+        times.context("cannot measure fsync beside the load")
+    }
+}
+
+fn time_write(file: &mut File, times: &mut Histogram<u64>) -> std::io::Result<()> {
+    let started = Instant::now();
+    file.write_all(&BLOCK)?;
+    file.sync_all()?;
+    times.saturating_record(micros(started.elapsed()));
+    Ok(())
 }
 
 #[cfg(test)]
@@ -92,6 +134,11 @@ mod tests {
     fn every_write_is_timed_and_nothing_is_left() {
         let directory = tempfile::tempdir().unwrap();
         assert_eq!(fsync(directory.path()).unwrap().len(), WRITES as u64);
+        let beside = Beside::start(directory.path());
+        while directory.path().join("fsync-beside").metadata().map_or(0, |file| file.len()) == 0 {
+            std::thread::yield_now();
+        }
+        assert!(!beside.finish().unwrap().is_empty());
         assert_eq!(directory.path().read_dir().unwrap().count(), 0);
     }
 }

@@ -5,61 +5,10 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use crate::measure::Round;
+use crate::metrics::{METRICS, Metric};
 use crate::probe::Machine;
 use crate::subject::Kind;
-use crate::units::{grouped, micros_text};
-
-/// A figure of a round: what it is called, how it is taken, and how it reads.
-struct Metric {
-    key: &'static str,
-    label: &'static str,
-    value: fn(&Round) -> f64,
-    text: fn(f64) -> String,
-}
-
-const METRICS: [Metric; 11] = [
-    Metric {
-        key: "acceptedPerSecond",
-        label: "accepted events/s",
-        value: |round| round.accepted_per_second,
-        text: grouped,
-    },
-    Metric {
-        key: "deliveredPerSecond",
-        label: "delivered events/s",
-        value: |round| round.delivered_per_second,
-        text: grouped,
-    },
-    Metric { key: "acceptP50", label: "accept p50", value: |round| round.accept_p50 as f64, text: micros_text },
-    Metric { key: "acceptP99", label: "accept p99", value: |round| round.accept_p99 as f64, text: micros_text },
-    Metric {
-        key: "endToEndP50",
-        label: "end to end p50",
-        value: |round| round.end_to_end_p50 as f64,
-        text: micros_text,
-    },
-    Metric {
-        key: "endToEndP99",
-        label: "end to end p99",
-        value: |round| round.end_to_end_p99 as f64,
-        text: micros_text,
-    },
-    Metric { key: "cpuPerEvent", label: "server CPU per event", value: |round| round.cpu_per_event, text: cpu_text },
-    Metric {
-        key: "writtenPerEvent",
-        label: "bytes written per event",
-        value: |round| round.written_per_event,
-        text: grouped,
-    },
-    Metric {
-        key: "peakMemory",
-        label: "peak memory (MiB)",
-        value: |round| round.peak_memory as f64 / 1_048_576.0,
-        text: grouped,
-    },
-    Metric { key: "fsyncP50", label: "(disk) fsync p50", value: |round| round.fsync_p50 as f64, text: micros_text },
-    Metric { key: "fsyncP99", label: "(disk) fsync p99", value: |round| round.fsync_p99 as f64, text: micros_text },
-];
+use crate::units::{cpu_text, grouped, median, micros_text};
 
 /// A whole comparison.
 #[derive(Serialize)]
@@ -104,7 +53,7 @@ impl Report {
 
     /// Accepted events that never arrived, in all rounds.
     pub(crate) fn missing(&self) -> u64 {
-        self.rounds.iter().map(|round| round.missing).sum()
+        self.rounds.iter().map(|round| round.measured.missing).sum()
     }
 
     /// The medians for people.
@@ -134,9 +83,9 @@ impl Report {
         let _ = writeln!(
             out,
             "\nin all rounds: {} accepted, {} refused, {} duplicate deliveries, {} lost",
-            grouped(total(|round| round.accepted) as f64),
-            total(|round| round.refused.values().sum()),
-            total(|round| round.duplicates),
+            grouped(total(|round| round.measured.accepted) as f64),
+            total(|round| round.measured.refused.values().sum()),
+            total(|round| round.measured.duplicates),
             self.missing()
         );
         out
@@ -150,7 +99,8 @@ impl Medians {
         };
         let (relay, product) = (of(Kind::Relay), of(Kind::Product));
         let row = |metric: &Metric| {
-            let median_of = |rounds: &[&Round]| median(rounds.iter().map(|round| (metric.value)(round)).collect());
+            let median_of =
+                |rounds: &[&Round]| median(rounds.iter().map(|round| (metric.value)(&round.measured)).collect());
             let (relay, product) = (median_of(&relay), median_of(&product));
             let ratio = (relay > 0.0).then(|| product / relay);
             Row { metric: metric.key, relay, product, ratio, label: metric.label, text: metric.text }
@@ -161,33 +111,19 @@ impl Medians {
 
 /// One line about a round that has just ended.
 pub(crate) fn progress(round: &Round, rounds: u32) -> String {
-    let lost = if round.missing > 0 { format!("  LOST {}", round.missing) } else { String::new() };
+    let lost = if round.measured.missing > 0 { format!("  LOST {}", round.measured.missing) } else { String::new() };
     format!(
         "round {}/{rounds}  {:>4} partner(s)  {:<7}  accepted {:>7}/s  delivered {:>7}/s  accept p99 {:>9}  \
          end to end p99 {:>9}  cpu {:>8}/event{lost}",
         round.round,
         round.partners,
         round.subject,
-        grouped(round.accepted_per_second),
-        grouped(round.delivered_per_second),
-        micros_text(round.accept_p99 as f64),
-        micros_text(round.end_to_end_p99 as f64),
-        cpu_text(round.cpu_per_event),
+        grouped(round.measured.accepted_per_second),
+        grouped(round.measured.delivered_per_second),
+        micros_text(round.measured.accept_p99 as f64),
+        micros_text(round.measured.end_to_end_p99 as f64),
+        cpu_text(round.measured.cpu_per_event),
     )
-}
-
-fn cpu_text(micros: f64) -> String {
-    format!("{micros:.1} µs")
-}
-
-/// The middle value, or the mean of the two in the middle; 0 of nothing.
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    match (values.len() / 2, values.len() % 2) {
-        (0, 0) => 0.0,
-        (middle, 0) => f64::midpoint(values[middle - 1], values[middle]),
-        (middle, _) => values[middle],
-    }
 }
 
 #[cfg(test)]
@@ -195,27 +131,30 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::measure::Measured;
 
     fn round(subject: Kind, number: usize, rate: f64) -> Round {
         Round {
             subject,
             partners: 1,
             round: number,
-            accepted: 1_000,
-            refused: BTreeMap::new(),
-            missing: 0,
-            duplicates: 0,
-            accepted_per_second: rate,
-            delivered_per_second: rate,
-            accept_p50: 900,
-            accept_p99: 2_000,
-            end_to_end_p50: 1_000,
-            end_to_end_p99: 3_000,
-            cpu_per_event: 25.0,
-            written_per_event: 0.0,
-            peak_memory: 10 << 20,
-            fsync_p50: 400,
-            fsync_p99: 900,
+            measured: Measured {
+                accepted: 1_000,
+                refused: BTreeMap::new(),
+                missing: 0,
+                duplicates: 0,
+                accepted_per_second: rate,
+                delivered_per_second: rate,
+                accept_p50: 900,
+                accept_p99: 2_000,
+                end_to_end_p50: 1_000,
+                end_to_end_p99: 3_000,
+                cpu_per_event: 25.0,
+                written_per_event: 0.0,
+                peak_memory: 10 << 20,
+                fsync_p50: 400,
+                fsync_p99: 900,
+            },
         }
     }
 
@@ -234,12 +173,5 @@ mod tests {
         let json = serde_json::to_value(&report).unwrap();
         assert_eq!(json["medians"][0]["metrics"][0]["ratio"], 0.4);
         assert_eq!(json["rounds"][3]["subject"], "product");
-    }
-
-    #[test]
-    fn a_median_is_the_middle() {
-        assert!(median(vec![]).abs() < f64::EPSILON);
-        assert!((median(vec![3.0, 1.0]) - 2.0).abs() < f64::EPSILON);
-        assert!((median(vec![9.0, 1.0, 2.0]) - 2.0).abs() < f64::EPSILON);
     }
 }

@@ -26,7 +26,7 @@ pub(crate) enum Limit {
 pub(crate) struct Job {
     /// The number of its first event, from 0.
     pub(crate) offset: u64,
-    /// When it was due; `None` in a closed loop, where it is due when a connection takes it.
+    /// When it was to be sent; `None` in a closed loop, where it is due when a connection takes it.
     pub(crate) due: Option<Instant>,
 }
 
@@ -73,8 +73,8 @@ impl Limit {
     }
 }
 
-/// Releases each job when it is due. It counts as due when this thread, having woken up, releases it: the operating
-/// system's timer slack is not the server's latency.
+/// Releases each job when it is due. It counts as due at its intended moment, however late this thread wakes up: then
+/// nothing that holds up the load, on whichever side, can make a latency look shorter.
 fn pace(release: &mpsc::UnboundedSender<Job>, limit: Limit, step: u64, rate: f64, started: Instant) {
     let mut offset = 0;
     loop {
@@ -86,9 +86,26 @@ fn pace(release: &mpsc::UnboundedSender<Job>, limit: Limit, step: u64, rate: f64
         if due > elapsed {
             std::thread::sleep((due - elapsed).max(SHORTEST_NAP));
         }
-        if release.send(Job { offset, due: Some(Instant::now()) }).is_err() {
+        if release.send(Job { offset, due: Some(started + due) }).is_err() {
             return;
         }
         offset += step;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn open_load_keeps_its_intended_moments() {
+        let source = Source::start(Limit::Events(40), 10, Some(1_000.0));
+        let mut moments = Vec::new();
+        while let Some(job) = source.next().await {
+            assert_eq!(job.offset, moments.len() as u64 * 10);
+            moments.push(job.due.unwrap());
+        }
+        let gaps: Vec<Duration> = moments.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert_eq!(gaps, [Duration::from_millis(10); 3], "whenever the thread woke up");
     }
 }

@@ -11,6 +11,9 @@ use tempfile::TempDir;
 
 use crate::child::{Child, Usage};
 use crate::client::Platform;
+use crate::load::Plan;
+use crate::measure::Load;
+use crate::source::Limit;
 
 /// A key for servers that live for one round, on the loopback address, on an empty store.
 const PLATFORM_KEY: &str = "00000000-0000-4000-8000-000000000001:00000000-0000-4000-8000-000000000002";
@@ -36,33 +39,61 @@ pub(crate) struct Setup {
     pub(crate) sink: SocketAddr,
 }
 
-/// A server that is ready, with its partners. Dropping it ends the process, then removes its directory.
+/// A directory with a server's store and keys. It outlives the servers that run on it, and is removed when dropped.
+pub(crate) struct Home(TempDir);
+
+/// A server that is ready, with its partners. Dropping it ends the process, then removes its home.
 pub(crate) struct Subject {
     child: Child,
     pub(crate) address: SocketAddr,
     pub(crate) platform_key: &'static str,
+    /// Ids of the partners to publish for.
     pub(crate) partners: Vec<String>,
-    directory: TempDir,
+    home: Home,
+}
+
+impl Home {
+    /// A new, empty home in `parent`.
+    pub(crate) fn new(parent: &Path) -> Result<Self> {
+        let directory = tempfile::Builder::new()
+            .prefix("capa-webhooks-bench-")
+            .tempdir_in(parent)
+            .with_context(|| format!("cannot make a directory in {}", parent.display()))?;
+        let home = Self(directory);
+        let data = home.path().join("data");
+        std::fs::create_dir(&data).with_context(|| format!("cannot make {}", data.display()))?;
+        Ok(home)
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// The embedded store's file.
+    pub(crate) fn store(&self) -> PathBuf {
+        self.path().join("data/capa-webhooks.db")
+    }
+
+    /// The file with the master key. The first server makes it, or whoever fills the store.
+    pub(crate) fn key_file(&self) -> PathBuf {
+        self.path().join("capa-webhooks.key")
+    }
 }
 
 impl Subject {
     /// Starts a fresh server and waits until it is ready and has its partners.
     pub(crate) async fn start(kind: Kind, setup: &Setup) -> Result<Self> {
-        let directory = tempfile::Builder::new()
-            .prefix("capa-webhooks-bench-")
-            .tempdir_in(&setup.directory)
-            .with_context(|| format!("cannot make a directory in {}", setup.directory.display()))?;
+        let home = Home::new(&setup.directory)?;
         let [address, metrics] = free_addresses()?;
         let command = match kind {
             Kind::Relay => relay(setup, address)?,
-            Kind::Product => product(setup, address, metrics, directory.path())?,
+            Kind::Product => product(&setup.server, address, metrics, &home),
         };
-        let mut child = Child::start(kind.name(), command, directory.path().join("server.log"))?;
-        let platform = Platform::new(address, PLATFORM_KEY);
-        platform.wait_until_ready(&mut child).await?;
-        let mut partners = Vec::with_capacity(setup.partners);
+        let mut subject = Self::launch(kind, command, address, home)?;
+        subject.ready().await?;
+        let platform = subject.platform();
         for number in 1..=setup.partners {
-            partners.push(match kind {
+            subject.partners.push(match kind {
                 Kind::Relay => number.to_string(),
                 Kind::Product => {
                     let url = format!("http://{}/", setup.sink);
@@ -70,7 +101,57 @@ impl Subject {
                 }
             });
         }
-        Ok(Self { child, address, platform_key: PLATFORM_KEY, partners, directory })
+        Ok(subject)
+    }
+
+    /// Starts the product on a home that was filled before, without waiting for it. `partners` are those to publish
+    /// for, `environment` what differs from the usual settings.
+    pub(crate) fn on(server: &Path, home: Home, partners: Vec<String>, environment: &[(&str, &str)]) -> Result<Self> {
+        let [address, metrics] = free_addresses()?;
+        let mut command = product(server, address, metrics, &home);
+        command.envs(environment.iter().copied());
+        let subject = Self::launch(Kind::Product, command, address, home)?;
+        Ok(Self { partners, ..subject })
+    }
+
+    fn launch(kind: Kind, command: Command, address: SocketAddr, home: Home) -> Result<Self> {
+        let child = Child::start(kind.name(), command, home.path().join("server.log"))?;
+        Ok(Self { child, address, platform_key: PLATFORM_KEY, partners: Vec::new(), home })
+    }
+
+    /// Waits until the server says that it is ready.
+    pub(crate) async fn ready(&mut self) -> Result<()> {
+        self.platform().wait_until_ready(&mut self.child).await
+    }
+
+    /// An error when the server has ended.
+    pub(crate) fn check(&mut self) -> Result<()> {
+        self.child.check()
+    }
+
+    /// Stops the server and keeps its home.
+    pub(crate) fn stop(self) -> Home {
+        drop(self.child);
+        self.home
+    }
+
+    /// A client of the server's API.
+    pub(crate) fn platform(&self) -> Platform {
+        Platform::new(self.address, self.platform_key)
+    }
+
+    /// How to publish to this server.
+    pub(crate) fn plan(&self, load: Load, limit: Limit, first_sequence: u64) -> Plan {
+        Plan {
+            address: self.address,
+            platform_key: self.platform_key.to_owned(),
+            partners: self.partners.clone(),
+            connections: load.connections,
+            limit,
+            rate: load.rate,
+            batch: load.batch,
+            first_sequence,
+        }
     }
 
     /// What the server has used since it started.
@@ -93,7 +174,7 @@ impl Subject {
 
     /// The directory that holds its store.
     pub(crate) fn directory(&self) -> &Path {
-        self.directory.path()
+        self.home.path()
     }
 }
 
@@ -119,25 +200,23 @@ fn relay(setup: &Setup, address: SocketAddr) -> Result<Command> {
     Ok(command)
 }
 
-fn product(setup: &Setup, address: SocketAddr, metrics: SocketAddr, directory: &Path) -> Result<Command> {
-    let data = directory.join("data");
-    std::fs::create_dir(&data).with_context(|| format!("cannot make {}", data.display()))?;
-    let mut command = Command::new(&setup.server);
+fn product(server: &Path, address: SocketAddr, metrics: SocketAddr, home: &Home) -> Command {
+    let mut command = Command::new(server);
     // Nothing of the caller's own configuration may reach the server under measurement.
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CAPA_WEBHOOKS_")) {
         command.env_remove(name);
     }
-    command.arg("serve").current_dir(directory);
+    command.arg("serve").current_dir(home.path());
     command.env("CAPA_WEBHOOKS_LISTEN", address.to_string());
     command.env("CAPA_WEBHOOKS_METRICS_LISTEN", metrics.to_string());
-    command.env("CAPA_WEBHOOKS_STORE", format!("sqlite:{}", data.join("capa-webhooks.db").display()));
-    command.env("CAPA_WEBHOOKS_MASTER_KEY_FILE", directory.join("capa-webhooks.key"));
+    command.env("CAPA_WEBHOOKS_STORE", format!("sqlite:{}", home.store().display()));
+    command.env("CAPA_WEBHOOKS_MASTER_KEY_FILE", home.key_file());
     command.env("CAPA_WEBHOOKS_PLATFORM_KEY", PLATFORM_KEY);
     command.env("CAPA_WEBHOOKS_ALLOW_HTTP", "true");
     command.env("CAPA_WEBHOOKS_ALLOW_ADDRESSES", "127.0.0.0/8");
     command.env("CAPA_WEBHOOKS_ALLOW_PORTS", "*");
     command.env("CAPA_WEBHOOKS_LOG", "warn");
-    Ok(command)
+    command
 }
 
 /// Two free loopback addresses. Both ports are held until both are known, so that they differ.

@@ -41,6 +41,26 @@ pub(crate) fn micros_text(micros: f64) -> String {
     }
 }
 
+/// `89.4 µs`: CPU time for one event.
+pub(crate) fn cpu_text(micros: f64) -> String {
+    format!("{micros:.1} µs")
+}
+
+/// `1.30×`: how many times one figure is another.
+pub(crate) fn times_text(ratio: f64) -> String {
+    format!("{ratio:.2}×")
+}
+
+/// The middle value, or the mean of the two in the middle; 0 of nothing.
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    match (values.len() / 2, values.len() % 2) {
+        (0, 0) => 0.0,
+        (middle, 0) => f64::midpoint(values[middle - 1], values[middle]),
+        (middle, _) => values[middle],
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,5 +74,12 @@ mod tests {
         assert_eq!(micros_text(2_345.0), "2.35 ms");
         assert_eq!(micros_text(1_200_000.0), "1.20 s");
         assert!(per_second(10, Duration::from_secs(2)) > 4.9);
+    }
+
+    #[test]
+    fn a_median_is_the_middle() {
+        assert!(median(vec![]).abs() < f64::EPSILON);
+        assert!((median(vec![3.0, 1.0]) - 2.0).abs() < f64::EPSILON);
+        assert!((median(vec![9.0, 1.0, 2.0]) - 2.0).abs() < f64::EPSILON);
     }
 }
