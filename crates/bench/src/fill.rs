@@ -27,7 +27,7 @@ use crate::event::{Body, scatter, unix_micros};
 use crate::subject::Home;
 use crate::units::{grouped, per_second};
 
-const BATCH: u64 = 2_048;
+const BATCH: u64 = 8_192;
 const MASTER_KEY: [u8; 32] = [7; 32];
 /// Shorter than the retention, so that no housekeeping begins while something else is measured.
 const SPREAD: Duration = Duration::from_secs(20 * 24 * 3600);

@@ -11,11 +11,11 @@ use serde::Serialize;
 pub(crate) struct Sizes {
     pub(crate) rounds: u64,
     /// Time of load in each round.
-    pub(crate) seconds: u64,
+    pub(crate) time: Duration,
     /// Time of load before it, which is not measured.
-    pub(crate) warm_up: u64,
+    pub(crate) warm_up: Duration,
     /// Time of load beside receivers that hang; longer than an attempt's time-out.
-    pub(crate) long: u64,
+    pub(crate) long: Duration,
     pub(crate) connections: usize,
     /// The larger number of partners that are loaded.
     pub(crate) many: usize,
@@ -34,7 +34,7 @@ pub(crate) struct Sizes {
     #[serde(skip)]
     pub(crate) environment: &'static [(&'static str, &'static str)],
     /// With no arrival for this long, what is missing counts as lost.
-    pub(crate) patience: u64,
+    pub(crate) patience: Duration,
 }
 
 /// Sizes from the command line.
@@ -77,9 +77,9 @@ impl Sizes {
     pub(crate) const fn usual() -> Self {
         Self {
             rounds: 5,
-            seconds: 8,
-            warm_up: 2,
-            long: 20,
+            time: Duration::from_secs(8),
+            warm_up: Duration::from_secs(2),
+            long: Duration::from_secs(20),
             connections: 64,
             many: 100,
             partners: 1_000,
@@ -91,7 +91,7 @@ impl Sizes {
             questions: 200,
             // A hung attempt would hold up each stop, and a server that is thrown away owes nothing.
             environment: &[("CAPA_WEBHOOKS_SHUTDOWN_GRACE", "0s")],
-            patience: 30,
+            patience: Duration::from_secs(30),
         }
     }
 
@@ -99,9 +99,9 @@ impl Sizes {
     pub(crate) const fn quick() -> Self {
         Self {
             rounds: 1,
-            seconds: 1,
-            warm_up: 0,
-            long: 1,
+            time: Duration::from_millis(300),
+            warm_up: Duration::ZERO,
+            long: Duration::from_millis(500),
             connections: 8,
             many: 10,
             partners: 20,
@@ -116,14 +116,14 @@ impl Sizes {
                 ("CAPA_WEBHOOKS_ATTEMPT_TIMEOUT", "1s"),
                 ("CAPA_WEBHOOKS_CONNECT_TIMEOUT", "1s"),
             ],
-            patience: 30,
+            patience: Duration::from_secs(30),
         }
     }
 
     /// Whether nothing is smaller than in `other`.
-    pub(crate) const fn at_least(&self, other: &Self) -> bool {
+    pub(crate) fn at_least(&self, other: &Self) -> bool {
         self.rounds >= other.rounds
-            && self.seconds >= other.seconds
+            && self.time >= other.time
             && self.warm_up >= other.warm_up
             && self.long >= other.long
             && self.connections >= other.connections
@@ -136,21 +136,6 @@ impl Sizes {
             && self.waiting >= other.waiting
             && self.questions >= other.questions
     }
-
-    /// Time of load in each round.
-    pub(crate) const fn time(&self) -> Duration {
-        Duration::from_secs(self.seconds)
-    }
-
-    /// Time of load before it.
-    pub(crate) const fn warming(&self) -> Duration {
-        Duration::from_secs(self.warm_up)
-    }
-
-    /// See [`Self::patience`].
-    pub(crate) const fn waits(&self) -> Duration {
-        Duration::from_secs(self.patience)
-    }
 }
 
 impl Overrides {
@@ -158,15 +143,15 @@ impl Overrides {
     pub(crate) fn on(&self, base: Sizes) -> Sizes {
         Sizes {
             rounds: self.rounds.unwrap_or(base.rounds),
-            seconds: self.seconds.unwrap_or(base.seconds),
-            warm_up: self.warm_up.unwrap_or(base.warm_up),
-            long: self.long.unwrap_or(base.long),
+            time: self.seconds.map_or(base.time, Duration::from_secs),
+            warm_up: self.warm_up.map_or(base.warm_up, Duration::from_secs),
+            long: self.long.map_or(base.long, Duration::from_secs),
             stored: self.stored.unwrap_or(base.stored),
             pending: self.pending.unwrap_or(base.pending),
             backlog: self.backlog.unwrap_or(base.backlog),
             waiting: self.waiting.unwrap_or(base.waiting),
             partners: self.partners.map_or(base.partners, |partners| usize::try_from(partners).unwrap_or(usize::MAX)),
-            patience: self.patience.unwrap_or(base.patience),
+            patience: self.patience.map_or(base.patience, Duration::from_secs),
             ..base
         }
     }

@@ -138,6 +138,6 @@ impl Found {
     fn head(&self) -> String {
         let Self { date, machine, build, sizes, .. } = self;
         let build = build.as_ref().map_or_else(String::new, |build| format!(" {build}."));
-        format!("{date}. {machine}.{build} {} rounds of {} s.", sizes.rounds, sizes.seconds)
+        format!("{date}. {machine}.{build} {} round(s) of {} s.", sizes.rounds, sizes.time.as_secs_f64())
     }
 }

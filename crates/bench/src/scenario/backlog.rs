@@ -52,7 +52,7 @@ pub(super) async fn run(env: &mut Env) -> Result<Section> {
              events/s, open loop, {} s each without the backlog, while the receiver hangs, and while it drains. The receiver \
              takes 10 ms for each answer, so that 32 in flight make 3,200 answers/s.",
             grouped(backlog as f64),
-            env.sizes.long
+            env.sizes.long.as_secs_f64()
         ),
     );
     let mut home = Home::new(&env.directory)?;
@@ -102,7 +102,7 @@ pub(super) async fn run(env: &mut Env) -> Result<Section> {
 }
 
 fn load(env: &Env) -> Load {
-    Load { rate: Some(RATE), time: Duration::from_secs(env.sizes.long), ..env.load() }
+    Load { rate: Some(RATE), time: env.sizes.long, ..env.load() }
 }
 
 /// The store of both partners, with so many more notifications due.
@@ -173,7 +173,7 @@ async fn unsent(env: &Env, subject: &Subject) -> Result<u64> {
     let begun = Instant::now();
     loop {
         let missing = acknowledged(env).saturating_sub(platform.total(&key, Some("status=SENT")).await?);
-        if missing == 0 || begun.elapsed() > env.sizes.waits() {
+        if missing == 0 || begun.elapsed() > env.sizes.patience {
             return Ok(missing);
         }
         tokio::time::sleep(POLL).await;

@@ -43,8 +43,8 @@ pub(super) async fn run(env: &mut Env) -> Result<Section> {
              are measured. Figures are those of the healthy ones.",
             partners - healthy,
             grouped(RATE * partners as f64),
-            env.sizes.long,
-            env.sizes.long
+            env.sizes.long.as_secs_f64(),
+            env.sizes.long.as_secs_f64()
         ),
     );
     let mut found: [Vec<Measured>; 2] = [Vec::new(), Vec::new()];
@@ -80,7 +80,7 @@ async fn round(env: &mut Env, loaded: bool) -> Result<(Measured, u64)> {
 
     let mut subject = Subject::on(&env.server, home, ids(&healthy), env.sizes.environment)?;
     subject.ready().await?;
-    let long = Duration::from_secs(env.sizes.long);
+    let long = env.sizes.long;
     let load = |partners: usize| Load { warm_up: long, time: long, rate: Some(RATE * partners as f64), ..env.load() };
     let healthy = load(healthy.len());
     let plan = Plan {

@@ -94,12 +94,12 @@ impl Env {
     fn load(&self) -> Load {
         Load {
             connections: self.sizes.connections,
-            warm_up: self.sizes.warming(),
-            time: self.sizes.time(),
+            warm_up: self.sizes.warm_up,
+            time: self.sizes.time,
             rate: None,
             batch: None,
             fsync_beside: false,
-            patience: self.sizes.waits(),
+            patience: self.sizes.patience,
         }
     }
 
