@@ -42,6 +42,8 @@ fn replaced(document: &str, figures: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::figures::{Plot, Table};
+    use crate::units::grouped;
 
     #[test]
     fn only_what_stands_between_the_marks_changes() {
@@ -50,6 +52,25 @@ mod tests {
         assert_eq!(new, format!("# By hand\n{BEGIN}\nnew\n{END}also by hand\n"));
         assert_eq!(replaced(&new, "new").unwrap(), new);
         assert!(replaced("no marks", "new").is_none());
+    }
+
+    #[test]
+    fn tables_and_plots_are_written_side_by_side() {
+        let directory = tempfile::tempdir().unwrap();
+        let document = directory.path().join("performance.md");
+        std::fs::write(&document, format!("# By hand\n{BEGIN}{END}")).unwrap();
+        let mut section = Section::new("rates", "Rates", "About.");
+        let mut table = Table::new("1 partner", ["relay", "product"]);
+        table.add("rate", "accepted/s", vec![vec![4.0], vec![2.0]], grouped);
+        section.tables.push(table);
+        section.plots.push(Plot { file: "rates", title: "A plot", rows: &["rate"] });
+        section.plots.push(Plot { file: "none", title: "Of nothing", rows: &["unknown"] });
+        write(&document, "Head.", &[section]).unwrap();
+        let text = std::fs::read_to_string(&document).unwrap();
+        assert!(text.contains("Head.") && text.contains("2 (0.50×)") && text.contains("![A plot](plots/rates.svg)"));
+        assert!(!text.contains("Of nothing"));
+        let plots: Vec<_> = directory.path().join("plots").read_dir().unwrap().collect();
+        assert_eq!(plots.len(), 1);
     }
 
     #[test]

@@ -183,7 +183,11 @@ mod tests {
     fn losses_and_duplicates_are_faults() {
         let mut section = Section::new("s", "S", "");
         section.note("round 1", 0, 0);
-        section.note("round 2", 1, 2);
-        assert_eq!(section.faults, ["round 2: 1 lost, 2 duplicate deliveries"]);
+        section.note("round 2", 1, 0);
+        section.note("round 3", 0, 2);
+        assert_eq!(
+            section.faults,
+            ["round 2: 1 lost, 0 duplicate deliveries", "round 3: 0 lost, 2 duplicate deliveries"]
+        );
     }
 }

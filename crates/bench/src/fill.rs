@@ -256,6 +256,10 @@ fn entropy() -> Entropy {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use capa_webhooks_store::Claim;
+
     use super::*;
 
     #[tokio::test]
@@ -277,6 +281,14 @@ mod tests {
         assert_eq!(found.violations, []);
         assert_eq!((found.notifications, found.pending, found.owned), (6_140, 140, 0));
         assert_eq!(store.partners(None, 100).await.unwrap().len(), 7);
+        // What waits is not due yet; what is due can be claimed.
+        let now = Timestamp::from_millis(i64::try_from(unix_micros() / 1_000).unwrap());
+        let life = LifeId::v7(now, [1; 10]);
+        store.begin_life(life, now).await.unwrap();
+        let claim = Claim { life, until: now, room: 1_000, rooms: BTreeMap::new(), total: 1_000 };
+        let claimed = store.claim(claim).await.unwrap().jobs;
+        assert_eq!(claimed.len(), 60);
+        assert!(claimed.iter().all(|job| job.key.partner == partner(0).id));
     }
 
     #[test]
