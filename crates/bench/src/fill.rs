@@ -285,7 +285,7 @@ mod tests {
         let now = Timestamp::from_millis(i64::try_from(unix_micros() / 1_000).unwrap());
         let life = LifeId::v7(now, [1; 10]);
         store.begin_life(life, now).await.unwrap();
-        let claim = Claim { life, until: now, room: 1_000, rooms: BTreeMap::new(), total: 1_000 };
+        let claim = Claim { life, until: now, room: 1_000, bytes: usize::MAX, rooms: BTreeMap::new(), total: 1_000 };
         let claimed = store.claim(claim).await.unwrap().jobs;
         assert_eq!(claimed.len(), 60);
         assert!(claimed.iter().all(|job| job.key.partner == partner(0).id));
