@@ -1,8 +1,9 @@
 //! One key's cipher, and the places that sealed values are bound to.
 
 use capa_webhooks_core::id::{LifeId, NotificationKey, PartnerId};
-use chacha20poly1305::{AeadInOut, KeyInit, Tag, XChaCha20Poly1305, XNonce};
-use hmac::{Hmac, Mac};
+use chacha20::{R20, hchacha};
+use hmac::{Hmac, KeyInit as _, Mac};
+use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, Tag, UnboundKey};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
@@ -68,9 +69,13 @@ pub(crate) enum Unopened {
 }
 
 /// Seals and opens under one key.
+///
+/// XChaCha20-Poly1305 from its two halves: HChaCha20 makes a key of its own from the key and the first 16 bytes of the
+/// nonce, and under that ring's ChaCha20-Poly1305 seals with the other 8. On values of a few hundred bytes this takes a
+/// quarter of the time of the whole cipher from one crate; a test holds it against that one.
 pub(crate) struct Cipher {
     id: [u8; ID],
-    aead: XChaCha20Poly1305,
+    key: Zeroizing<[u8; 32]>,
 }
 
 impl Cipher {
@@ -79,7 +84,7 @@ impl Cipher {
         let mut id = [0; ID];
         id.copy_from_slice(&derive(key, b"capa-webhooks/key-id")[..ID]);
         let sealing = derive(key, b"capa-webhooks/seal");
-        Self { id, aead: XChaCha20Poly1305::new((&*sealing).into()) }
+        Self { id, key: sealing }
     }
 
     pub(crate) fn id(&self) -> [u8; ID] {
@@ -96,11 +101,11 @@ impl Cipher {
         for part in parts {
             sealed.extend_from_slice(part);
         }
-        let tag = self
-            .aead
-            .encrypt_inout_detached(&XNonce::from(nonce), &place.associated_data(), (&mut sealed[HEAD..]).into())
+        let (key, nonce) = self.for_one(&nonce);
+        let tag = key
+            .seal_in_place_separate_tag(nonce, Aad::from(place.associated_data()), &mut sealed[HEAD..])
             .expect("a value is shorter than 256 GiB, the only limit of the cipher");
-        sealed.extend_from_slice(&tag);
+        sealed.extend_from_slice(tag.as_ref());
         sealed
     }
 
@@ -114,13 +119,23 @@ impl Cipher {
             return Err(Unopened::OtherKey);
         }
         let (text, tag) = rest.split_at(rest.len() - TAG);
-        let nonce = XNonce::try_from(&head[1 + ID..]).map_err(|_| Unopened::Damaged)?;
+        let nonce = <[u8; NONCE]>::try_from(&head[1 + ID..]).map_err(|_| Unopened::Damaged)?;
         let tag = Tag::try_from(tag).map_err(|_| Unopened::Damaged)?;
         let mut plain = text.to_vec();
-        self.aead
-            .decrypt_inout_detached(&nonce, &place.associated_data(), plain.as_mut_slice().into(), &tag)
+        let (key, nonce) = self.for_one(&nonce);
+        key.open_in_place_separate_tag(nonce, Aad::from(place.associated_data()), tag, &mut plain, 0..)
             .map_err(|_| Unopened::Damaged)?;
         Ok(plain)
+    }
+
+    /// The key and the nonce for one value.
+    fn for_one(&self, nonce: &[u8; NONCE]) -> (LessSafeKey, Nonce) {
+        let (first, rest) = nonce.split_first_chunk::<16>().expect("a nonce has 24 bytes");
+        let key = Zeroizing::new(<[u8; 32]>::from(hchacha::<R20>((&*self.key).into(), first.into())));
+        let key = UnboundKey::new(&CHACHA20_POLY1305, &*key).expect("HChaCha20 makes keys of 32 bytes");
+        let mut short = [0; 12];
+        short[4..].copy_from_slice(rest);
+        (LessSafeKey::new(key), Nonce::assume_unique_for_key(short))
     }
 }
 
@@ -166,6 +181,24 @@ mod tests {
                 let expected = if sealed_at == opened_at { Ok(b"some text".to_vec()) } else { Err(Unopened::Damaged) };
                 assert_eq!(cipher.open(other, &sealed), expected, "{place:?} {other:?}");
             }
+        }
+    }
+
+    #[test]
+    fn it_is_the_cipher_that_others_know() {
+        use chacha20poly1305::{AeadInOut, KeyInit, XChaCha20Poly1305, XNonce};
+        let cipher = Cipher::new(&[7; 32]);
+        let other = XChaCha20Poly1305::new((&*derive(&[7; 32], b"capa-webhooks/seal")).into());
+        let place = Place::Payload(key(1, 1));
+        for length in [0, 1, 15, 16, 63, 64, 65, 300, 5_000] {
+            let text: Vec<u8> = (0..length).map(|at: usize| at.to_le_bytes()[0]).collect();
+            let nonce: [u8; NONCE] = std::array::from_fn(|at| at.to_le_bytes()[0].wrapping_mul(37));
+            let mut expected = text.clone();
+            let tag = other
+                .encrypt_inout_detached(&XNonce::from(nonce), &place.associated_data(), expected.as_mut_slice().into())
+                .unwrap();
+            expected.extend_from_slice(&tag);
+            assert_eq!(cipher.seal(&place, nonce, &[&text])[HEAD..], expected, "{length}");
         }
     }
 
