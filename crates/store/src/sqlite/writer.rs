@@ -112,7 +112,7 @@ impl<T: Send, F: FnMut(&mut Session) -> Result<T, Fault> + Send> Work for Reques
     }
 }
 
-/// The writing connection, and what may be remembered within one transaction.
+/// The writing connection, and what it remembers of the store. Nobody else writes.
 pub(super) struct Session {
     pub(super) conn: Connection,
     /// The `seq` of the newest notification. Only ever rises, also when a batch is rolled back.
@@ -208,7 +208,6 @@ impl Session {
     }
 
     fn begin(&mut self) -> Result<(), Fault> {
-        self.forget();
         self.conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         Ok(())
     }
@@ -225,6 +224,7 @@ impl Session {
         {
             end_process("rolling back", &error.into());
         }
+        self.forget();
         self.listing.rolled_back();
         self.counters.rolled_back();
     }
