@@ -10,8 +10,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// How many resting connections are kept for each scheme, host and port.
-const MOST_RESTING: usize = 64;
+/// How many resting connections are kept for each scheme, host and port. As many as the busiest of times needs: many
+/// partners may share one, and whatever is closed here has to be opened again.
+const MOST_RESTING: usize = 1024;
 /// How long a connection rests at most.
 const LONGEST_REST: Duration = Duration::from_secs(30);
 /// How old a connection may be and still be kept.

@@ -197,14 +197,19 @@ fn insert_notification(session: &mut Session, event: &Sealed, now: Timestamp) ->
             event.user_hash,
             &event.payload,
         ))?;
-    session.accepted(Unlisted {
+    let row = Unlisted {
         key: event.key,
         seq,
         event: event.event.clone(),
         accepted_at: now.as_millis(),
         transaction_hash: event.transaction_hash,
         user_hash: event.user_hash,
-    });
+    };
+    let status = match event.fate {
+        Fate::Queue(_) => Status::Pending,
+        Fate::NotSent(_) => Status::NotSent,
+    };
+    session.accepted(row, status);
     Ok(seq)
 }
 

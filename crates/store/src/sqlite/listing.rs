@@ -12,6 +12,7 @@
 use super::accept::status_of;
 use super::counters::Counters;
 use super::fault::Fault;
+use super::recent::Recent;
 use capa_webhooks_core::id::{NotificationId, NotificationKey, PartnerId};
 use rusqlite::{Connection, params};
 use std::sync::Arc;
@@ -112,7 +113,7 @@ impl Listing {
     pub(super) fn list_some(
         &mut self,
         conn: &Connection,
-        counters: &mut Counters,
+        (counters, recent): (&mut Counters, &mut Recent),
         rows: usize,
         hurry: bool,
     ) -> Result<(), Fault> {
@@ -123,7 +124,7 @@ impl Listing {
         if self.written == end {
             return Ok(());
         }
-        list(conn, counters, &self.run[self.written..end])?;
+        list(conn, counters, recent, &self.run[self.written..end])?;
         self.written = end;
         if self.written == self.run.len() {
             conn.prepare_cached("INSERT OR REPLACE INTO meta (name, value) VALUES ('listed_to', ?1)")?
@@ -133,9 +134,14 @@ impl Listing {
     }
 
     /// Lists everything that was accepted in earlier transactions.
-    pub(super) fn list_all(&mut self, conn: &Connection, counters: &mut Counters) -> Result<(), Fault> {
+    pub(super) fn list_all(
+        &mut self,
+        conn: &Connection,
+        counters: &mut Counters,
+        recent: &mut Recent,
+    ) -> Result<(), Fault> {
         self.begin_run();
-        self.list_some(conn, counters, self.run.len(), false)
+        self.list_some(conn, (counters, recent), self.run.len(), false)
     }
 
     /// A run of all that waits, and of what is left of the run before.
@@ -169,7 +175,7 @@ impl Listing {
     }
 }
 
-fn list(conn: &Connection, counters: &mut Counters, rows: &[Unlisted]) -> Result<(), Fault> {
+fn list(conn: &Connection, counters: &mut Counters, recent: &mut Recent, rows: &[Unlisted]) -> Result<(), Fault> {
     let mut insert = conn.prepare_cached(
         "INSERT INTO listed (partner, id, seq, event, accepted_at, transaction_hash, user_hash)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING",
@@ -184,9 +190,15 @@ fn list(conn: &Connection, counters: &mut Counters, rows: &[Unlisted]) -> Result
             row.transaction_hash,
             row.user_hash
         ])?;
-        if new == 1
-            && let Some(status) = status_of(conn, row.key)?
-        {
+        let known = recent.listed(row.key);
+        if new == 0 {
+            continue;
+        }
+        let status = match known {
+            Some(status) => Some(status),
+            None => status_of(conn, row.key)?,
+        };
+        if let Some(status) = status {
             counters.add(row.key.partner, row.accepted_at, &row.event, status, 1);
         }
     }

@@ -33,6 +33,7 @@ mod lives;
 mod open;
 mod partners;
 mod readers;
+mod recent;
 mod record;
 mod retry;
 mod rows;

@@ -103,7 +103,7 @@ fn is_acknowledged(next: State) -> bool {
 }
 
 fn record(session: &mut Session, life: LifeId, outcome: &Outcome) -> Result<Recorded, Fault> {
-    if let Some(seq) = step_owned_row(&session.conn, life, outcome)? {
+    if let Some(seq) = step_owned_row(session, life, outcome)? {
         let follows = match outcome.next {
             State::Pending(turn) => Follows::Next(turn.due),
             State::Settled { end, .. } => Follows::Settled(end.status()),
@@ -134,29 +134,31 @@ fn record(session: &mut Session, life: LifeId, outcome: &Outcome) -> Result<Reco
 }
 
 /// Moves or removes the queue row, if it is the life's and at the turn that was taken; gives its `seq`.
-fn step_owned_row(conn: &Connection, life: LifeId, outcome: &Outcome) -> Result<Option<i64>, Fault> {
+fn step_owned_row(session: &Session, life: LifeId, outcome: &Outcome) -> Result<Option<i64>, Fault> {
     let Outcome { key, turn, .. } = outcome;
+    let conn = &session.conn;
     // Not by RETURNING, for which SQLite builds a table of its own each time.
-    let seq: Option<i64> = conn
-        .prepare_cached(
-            "SELECT seq FROM queue WHERE partner = ?1 AND id = ?2 AND cycle = ?3 AND number = ?4 AND owner = ?5",
-        )?
-        .query_row((key.partner.as_bytes(), key.id.as_bytes(), turn.cycle, turn.number, life.as_bytes()), |row| {
-            row.get(0)
-        })
-        .optional()?;
-    if seq.is_none() {
-        return Ok(None);
-    }
+    let seq = match session.remembered_seq(*key) {
+        Some(seq) => Some(seq),
+        None => conn
+            .prepare_cached("SELECT seq FROM queue WHERE partner = ?1 AND id = ?2")?
+            .query_row((key.partner.as_bytes(), key.id.as_bytes()), |row| row.get(0))
+            .optional()?,
+    };
+    let Some(seq) = seq else { return Ok(None) };
     let changed = match outcome.next {
         State::Pending(next) => {
             let owner = outcome.keep.then_some(life);
             conn.prepare_cached(
-                "UPDATE queue SET cycle = ?3, number = ?4, due = ?5, owner = ?6 WHERE partner = ?1 AND id = ?2",
+                "UPDATE queue SET cycle = ?6, number = ?7, due = ?8, owner = ?9
+                 WHERE partner = ?1 AND id = ?2 AND cycle = ?3 AND number = ?4 AND owner = ?5",
             )?
             .execute((
                 key.partner.as_bytes(),
                 key.id.as_bytes(),
+                turn.cycle,
+                turn.number,
+                life.as_bytes(),
                 next.cycle,
                 next.number,
                 next.due.as_millis(),
@@ -164,10 +166,12 @@ fn step_owned_row(conn: &Connection, life: LifeId, outcome: &Outcome) -> Result<
             ))?
         }
         State::Settled { .. } => conn
-            .prepare_cached("DELETE FROM queue WHERE partner = ?1 AND id = ?2")?
-            .execute((key.partner.as_bytes(), key.id.as_bytes()))?,
+            .prepare_cached(
+                "DELETE FROM queue WHERE partner = ?1 AND id = ?2 AND cycle = ?3 AND number = ?4 AND owner = ?5",
+            )?
+            .execute((key.partner.as_bytes(), key.id.as_bytes(), turn.cycle, turn.number, life.as_bytes()))?,
     };
-    Ok(seq.filter(|_| changed == 1))
+    Ok((changed == 1).then_some(seq))
 }
 
 /// Removes the queue row, whoever owns it, if it is in the cycle of the attempt.

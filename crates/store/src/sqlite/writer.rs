@@ -14,6 +14,7 @@ use super::counters::Counters;
 use super::fault::{AfterFailure, Fault, after_failure};
 use super::listing::{Listing, Unlisted};
 use super::open::{BUSY_TIMEOUT, Commit};
+use super::recent::Recent;
 use crate::Error;
 use capa_webhooks_core::id::{LifeId, NotificationKey, PartnerId};
 use capa_webhooks_core::notification::Status;
@@ -125,6 +126,7 @@ pub(super) struct Session {
     lives: HashMap<LifeId, bool>,
     listing: Listing,
     counters: Counters,
+    recent: Recent,
 }
 
 impl Session {
@@ -143,8 +145,8 @@ impl Session {
             |row| row.get(0),
         )?;
         let listing = Listing::load(&conn, run_length)?;
-        let (partners, lives, counters) = <_>::default();
-        Ok(Self { conn, seq, log_pages, checkpoints, wipe_log: false, partners, lives, listing, counters })
+        let (partners, lives, counters, recent) = <_>::default();
+        Ok(Self { conn, seq, log_pages, checkpoints, wipe_log: false, partners, lives, listing, counters, recent })
     }
 
     /// The next notification's place in the order of commits.
@@ -187,8 +189,14 @@ impl Session {
     }
 
     /// To be called with every notification that is written.
-    pub(super) fn accepted(&mut self, row: Unlisted) {
+    pub(super) fn accepted(&mut self, row: Unlisted, status: Status) {
+        self.recent.accepted(row.key, row.seq, status);
         self.listing.accepted(row);
+    }
+
+    /// The `seq` of a notification, if it is remembered.
+    pub(super) fn remembered_seq(&self, key: NotificationKey) -> Option<i64> {
+        self.recent.seq(key)
     }
 
     /// To be called when a notification goes from one status to another, or (to none) before it is removed.
@@ -199,12 +207,13 @@ impl Session {
         from: Status,
         to: Option<Status>,
     ) -> Result<(), Fault> {
+        self.recent.moved(key, to);
         self.counters.moved(&self.conn, &self.listing, (key, seq), from, to)
     }
 
     /// Brings the lists up to everything that was accepted in earlier transactions.
     pub(super) fn list_all(&mut self) -> Result<(), Fault> {
-        self.listing.list_all(&self.conn, &mut self.counters)
+        self.listing.list_all(&self.conn, &mut self.counters, &mut self.recent)
     }
 
     fn begin(&mut self) -> Result<(), Fault> {
@@ -227,6 +236,7 @@ impl Session {
         self.forget();
         self.listing.rolled_back();
         self.counters.rolled_back();
+        self.recent.rolled_back();
     }
 
     fn apply_all(&mut self, batch: &mut [Box<dyn Work>]) -> Result<(), Fault> {
@@ -239,7 +249,7 @@ impl Session {
         if batch.is_empty() {
             rows = IDLE_ROWS;
         }
-        self.listing.list_some(&self.conn, &mut self.counters, rows, batch.is_empty())?;
+        self.listing.list_some(&self.conn, (&mut self.counters, &mut self.recent), rows, batch.is_empty())?;
         self.counters.write(&self.conn)?;
         self.commit()?;
         self.listing.committed();
