@@ -8,12 +8,18 @@ use super::{Env, tell, turned};
 use crate::figures::{Asked, Plot, Section};
 use crate::measure::{Load, Measured};
 use crate::subject::Kind;
-use crate::units::times_text;
+use crate::units::{grouped, times_text};
 
 const BATCH: usize = 100;
 const BATCH_CONNECTIONS: usize = 8;
 /// The share of the relay's rate that single events were asked to reach.
 const ASKED: f64 = 0.6;
+/// The share of the relay's rate of single events that batches were asked to reach.
+const ASKED_BATCHES: f64 = 1.0;
+/// How many times the relay's CPU an event may cost.
+const ASKED_CPU: f64 = 2.2;
+/// The peak of memory, in MiB.
+const ASKED_MEMORY: f64 = 200.0;
 
 /// Runs the scenario.
 pub(super) async fn run(env: &mut Env) -> Result<Section> {
@@ -47,16 +53,19 @@ pub(super) async fn run(env: &mut Env) -> Result<Section> {
         let series: Vec<_> = series.into_iter().zip(found.iter().map(Vec::as_slice)).collect();
         section.add_measured(&title, &series);
         let Some(table) = section.tables.last() else { continue };
-        let ratio = table.ratio("acceptedPerSecond", 1, 0);
+        let (singles, batches) = (table.ratio("acceptedPerSecond", 1, 0), table.ratio("acceptedPerSecond", 2, 0));
+        let (cpu, memory) = (table.ratio("cpuPerEvent", 1, 0), table.median("peakMemory", 1));
         if partners == 1 {
             env.full_speed = Some(table.median("acceptedPerSecond", 1));
         }
-        section.ask(
-            format!("{title}, single events accepted, product to relay"),
-            ratio,
-            Asked::AtLeast(ASKED),
-            times_text,
-        );
+        for (what, value, asked, text) in [
+            ("single events accepted, product to relay", singles, Asked::AtLeast(ASKED), times_text as fn(f64) -> String),
+            ("batches accepted, to the relay's single events", batches, Asked::AtLeast(ASKED_BATCHES), times_text),
+            ("server CPU for each single event, product to relay", cpu, Asked::AtMost(ASKED_CPU), times_text),
+            ("peak memory with single events, MiB", memory, Asked::AtMost(ASKED_MEMORY), grouped),
+        ] {
+            section.ask(format!("{title}, {what}"), value, asked, text);
+        }
     }
     section.plots = vec![
         Plot { file: "rates", title: "Events a second, flat out", rows: &["acceptedPerSecond", "deliveredPerSecond"] },
