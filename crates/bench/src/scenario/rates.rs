@@ -59,7 +59,12 @@ pub(super) async fn run(env: &mut Env) -> Result<Section> {
             env.full_speed = Some(table.median("acceptedPerSecond", 1));
         }
         for (what, value, asked, text) in [
-            ("single events accepted, product to relay", singles, Asked::AtLeast(ASKED), times_text as fn(f64) -> String),
+            (
+                "single events accepted, product to relay",
+                singles,
+                Asked::AtLeast(ASKED),
+                times_text as fn(f64) -> String,
+            ),
             ("batches accepted, to the relay's single events", batches, Asked::AtLeast(ASKED_BATCHES), times_text),
             ("server CPU for each single event, product to relay", cpu, Asked::AtMost(ASKED_CPU), times_text),
             ("peak memory with single events, MiB", memory, Asked::AtMost(ASKED_MEMORY), grouped),

@@ -220,6 +220,52 @@ async fn connections_are_kept() {
 }
 
 #[tokio::test]
+async fn a_connection_that_rests_too_long_is_closed() {
+    let scene = Scene::new().await;
+    let mut connection = {
+        let receiver = async {
+            let mut connection = scene.accept().await;
+            serve(&mut connection, OK).await;
+            connection
+        };
+        let (answer, connection) = soon(async { tokio::join!(scene.post(), receiver) }).await;
+        assert_eq!(answer, response(200, "ok"));
+        connection
+    };
+    // Twice half of the longest rest is when the pool looks; nobody posts meanwhile.
+    for _ in 0..3 {
+        settle().await;
+        scene.stepper.advance(Duration::from_secs(15));
+    }
+    assert_eq!(soon(read_request(&mut connection)).await, None, "it is closed");
+    assert_eq!(scene.answer(OK.as_bytes()).await, response(200, "ok"), "on a new one");
+}
+
+#[tokio::test]
+async fn an_old_connection_is_replaced_however_busy() {
+    let scene = Scene::new().await;
+    let receiver = async {
+        let mut first = scene.accept().await;
+        let mut served = 0;
+        while read_request(&mut first).await.is_some() {
+            first.write_all(OK.as_bytes()).await.unwrap();
+            served += 1;
+        }
+        serve(&mut scene.accept().await, OK).await;
+        served
+    };
+    let posts = async {
+        // A post every 20 s: the one at 300 s is the last on the first connection.
+        for _ in 0..=16 {
+            assert_eq!(scene.post().await, response(200, "ok"));
+            settle().await;
+            scene.stepper.advance(Duration::from_secs(20));
+        }
+    };
+    assert_eq!(soon(async { tokio::join!(posts, receiver).1 }).await, 16);
+}
+
+#[tokio::test]
 async fn a_kept_connection_that_is_lost_under_a_request_is_not_replaced() {
     let scene = Scene::new().await;
     let receiver = async {
