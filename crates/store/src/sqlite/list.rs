@@ -82,8 +82,8 @@ fn list(conn: &Connection, keys: Option<&PartnerKeys>, query: &ListQuery) -> Res
         select.with(":since", "n.accepted_at >= :since", since);
         select.with(":until", "n.accepted_at < :until", until);
         // Ids begin with their time, so these two spare reading what is far outside.
-        select.with(":floor", "n.id >= :floor", since.map(|since| id_floor(moment(since).minus(ID_SLACK))));
-        select.with(":ceiling", "n.id < :ceiling", until.map(|until| id_floor(moment(until).plus(ID_SLACK))));
+        select.with_id(":floor", ">=", since.map(|since| id_floor(moment(since).minus(ID_SLACK))));
+        select.with_id(":ceiling", "<", until.map(|until| id_floor(moment(until).plus(ID_SLACK))));
         select
     };
     let (since, until) = (query.since.map(Timestamp::as_millis), query.until.map(Timestamp::as_millis));
@@ -111,7 +111,7 @@ fn list(conn: &Connection, keys: Option<&PartnerKeys>, query: &ListQuery) -> Res
     let skip = match query.from {
         PageStart::Skip(rows) => rows,
         PageStart::After(id) => {
-            select.with(":after", "n.id < :after", Some(id.as_bytes().to_vec()));
+            select.with_id(":after", "<", Some(id.as_bytes().to_vec()));
             0
         }
     };
@@ -162,6 +162,8 @@ enum From {
 /// A question about notifications `n`, put together from conditions.
 struct Select {
     from: &'static str,
+    /// The id, as the table knows it that is read in the order of ids: a page is found without sorting.
+    id: &'static str,
     conditions: String,
     values: Vec<(&'static str, Value)>,
 }
@@ -171,19 +173,21 @@ impl Select {
     fn of(status: Option<Status>, from: From) -> Self {
         let unhappy =
             |name| format!("f.partner = :partner AND {UNHAPPY} AND f.result = '{name}' AND f.cycle = {CYCLE}");
-        let (from, conditions) = match (status, from) {
-            (None, From::Everything) => (EVERYTHING, "TRUE".to_owned()),
-            (None, From::Unlisted) => ("notifications n", UNLISTED.to_owned()),
+        let (from, id, conditions) = match (status, from) {
+            (None, From::Everything) => (EVERYTHING, "n.id", "TRUE".to_owned()),
+            (None, From::Unlisted) => ("notifications n", "n.id", UNLISTED.to_owned()),
             (Some(Status::Pending), From::Everything) => {
-                ("queue q CROSS JOIN notifications n ON n.seq = q.seq", "q.partner = :partner".to_owned())
+                ("queue q CROSS JOIN notifications n ON n.seq = q.seq", "q.id", "q.partner = :partner".to_owned())
             }
-            (Some(Status::Pending), From::Unlisted) => ("notifications n", format!("{UNLISTED} AND {PENDING}")),
+            (Some(Status::Pending), From::Unlisted) => ("notifications n", "n.id", format!("{UNLISTED} AND {PENDING}")),
             (Some(status @ (Status::Failed | Status::NotSent)), From::Everything) => (
                 "attempts f INDEXED BY attempts_unhappy CROSS JOIN notifications n ON n.seq = f.seq",
+                "f.id",
                 unhappy(status.as_str()),
             ),
             (Some(status @ (Status::Failed | Status::NotSent)), From::Unlisted) => (
                 "notifications n",
+                "n.id",
                 format!(
                     "{UNLISTED} AND EXISTS (SELECT 1 FROM attempts f INDEXED BY attempts_unhappy
                                             WHERE f.id = n.id AND {})",
@@ -200,10 +204,10 @@ impl Select {
                      AND NOT EXISTS (SELECT 1 FROM attempts f INDEXED BY attempts_unhappy
                                      WHERE f.partner = n.partner AND f.id = n.id AND {UNHAPPY} AND f.cycle = {CYCLE})"
                 );
-                (from, sent)
+                (from, "n.id", sent)
             }
         };
-        Self { from, conditions, values: Vec::new() }
+        Self { from, id, conditions, values: Vec::new() }
     }
 
     /// Asks for `condition` too, if there is a value for it.
@@ -215,14 +219,20 @@ impl Select {
         }
     }
 
+    /// Asks for ids before or after `value` too, if there is one.
+    fn with_id(&mut self, name: &'static str, comparison: &str, value: Option<Vec<u8>>) {
+        let condition = format!("{} {comparison} {name}", self.id);
+        self.with(name, &condition, value);
+    }
+
     fn count(&self, conn: &Connection) -> Result<u64, Fault> {
         let sql = format!("SELECT count(*) FROM {} WHERE {}", self.from, self.conditions);
         Ok(conn.prepare_cached(&sql)?.query_row(self.params().as_slice(), |row| row.get(0))?)
     }
 
     fn page(&self, conn: &Connection, skip: usize, limit: usize) -> Result<Vec<[u8; 16]>, Fault> {
-        let Self { from, conditions, .. } = self;
-        let sql = format!("SELECT n.id FROM {from} WHERE {conditions} ORDER BY n.id DESC LIMIT :limit OFFSET :skip");
+        let Self { from, id, conditions, .. } = self;
+        let sql = format!("SELECT {id} FROM {from} WHERE {conditions} ORDER BY {id} DESC LIMIT :limit OFFSET :skip");
         let (skip, limit) = (sql_count(skip), sql_count(limit));
         let mut params = self.params();
         params.extend_from_slice(named_params! { ":limit": limit, ":skip": skip });
@@ -233,5 +243,43 @@ impl Select {
 
     fn params(&self) -> Vec<(&str, &dyn ToSql)> {
         self.values.iter().map(|(name, value)| (*name, value as &dyn ToSql)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A page must cost what its rows cost, however many match. Only what is not listed yet, which is little, is sorted.
+    #[test]
+    fn pages_are_read_in_their_order() {
+        let mut conn = Connection::open_in_memory().unwrap();
+        super::super::schema::migrate(&mut conn, crate::seal::MasterKeyId::from_bytes([1; 8])).unwrap();
+        for status in [None, Some(Status::Pending), Some(Status::Sent), Some(Status::Failed), Some(Status::NotSent)] {
+            let mut select = Select::of(status, From::Everything);
+            select.with(":partner", "n.partner = :partner", Some(vec![7; 16]));
+            select.with_id(":after", "<", Some(vec![7; 16]));
+            let plan = select.plan(&conn);
+            let sorts = plan.iter().filter(|step| step.contains("TEMP B-TREE")).count();
+            let first = if matches!(status, None | Some(Status::Sent)) {
+                assert!(plan.iter().any(|step| step == "MERGE (UNION ALL)"), "{plan:#?}");
+                assert!(sorts <= 1, "{plan:#?}");
+                "SEARCH listed USING PRIMARY KEY (partner=? AND id<?)"
+            } else {
+                assert_eq!(sorts, 0, "{plan:#?}");
+                "SEARCH"
+            };
+            assert!(plan.iter().any(|step| step.starts_with(first)), "{plan:#?}");
+        }
+    }
+
+    impl Select {
+        fn plan(&self, conn: &Connection) -> Vec<String> {
+            let Self { from, id, conditions, .. } = self;
+            let sql =
+                format!("EXPLAIN QUERY PLAN SELECT {id} FROM {from} WHERE {conditions} ORDER BY {id} DESC LIMIT 20");
+            let mut statement = conn.prepare(&sql).unwrap();
+            statement.query_map(self.params().as_slice(), |row| row.get(3)).unwrap().collect::<Result<_, _>>().unwrap()
+        }
     }
 }
