@@ -1,10 +1,10 @@
 //! Makes events durable, many in one transaction, and hands them to the engine.
 //!
-//! A caller waits in [`Ingest::accept`] until the commit that holds its events has reached the disk. What
-//! arrives together is handed to the store together, without waiting for what was handed in before: the store's writer
-//! takes all that waits into its next transaction, so that a burst shares one fsync. The queue is
-//! bounded in events, bytes and the time that the oldest waits ([`Bounds`]); beyond that a caller is told at once to
-//! come back later, before anything is stored ([`Door`]).
+//! A caller waits in [`Ingest::accept`] until the commit that holds its events has reached the disk. What arrives
+//! together is handed to the store together, without waiting for what was handed in before: the store's writer takes all
+//! that waits into its next transaction, so that a burst shares one fsync. The queue is bounded in events, bytes and the
+//! time that the oldest waits ([`Bounds`]); beyond that a caller is told at once to come back later, before anything is
+//! stored ([`Door`]).
 //!
 //! What the engine has no room for ([`Room`]) is accepted without an owner; it is claimed when there is room.
 

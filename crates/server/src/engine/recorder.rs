@@ -1,5 +1,7 @@
 //! Records outcomes, many in one transaction.
 //!
+//! A batch does not wait for the one before: the store's writer takes all that waits into its next transaction.
+//!
 //! What was seen of a receiver must not be forgotten, so a store that fails is asked again until it answers; meanwhile
 //! the engine starts nothing once enough outcomes wait (`Limits::unrecorded`).
 
@@ -30,7 +32,9 @@ async fn run(context: Context, mut records: mpsc::UnboundedReceiver<Record>, rep
             Some(()) = under_way.next() => {}
             gathered = records.recv_many(&mut batch, BATCH), if open => {
                 open = gathered > 0;
-                under_way.push(take(&context, batch, &reports));
+                if open {
+                    under_way.push(take(&context, batch, &reports));
+                }
             }
         }
     }

@@ -32,7 +32,8 @@ const CYCLE: &str =
 const UNHAPPY: &str = "f.result IN ('FAILED', 'NOT_SENT')";
 /// Whether notification `n` is pending.
 const PENDING: &str = "EXISTS (SELECT 1 FROM queue q WHERE q.partner = n.partner AND q.id = n.id)";
-/// What of `notifications` is not listed.
+/// What of `notifications` is not listed. (The text of [`LISTED_TO`](super::listing::LISTED_TO), here and below: a constant
+/// cannot be put together from others.)
 const UNLISTED: &str = "n.seq > coalesce((SELECT value FROM meta WHERE name = 'listed_to'), 0)
      AND NOT EXISTS (SELECT 1 FROM listed l WHERE l.partner = n.partner AND l.id = n.id)";
 /// Every notification once.

@@ -123,8 +123,8 @@ CREATE TABLE queue (
 CREATE INDEX queue_unowned ON queue (partner, due) WHERE owner IS NULL AND blocked = 0;
 
 -- Append-only facts. The life is part of the key: after a crash or a takeover two lives may have made the same attempt.
--- A fact with a result is the one that settled its cycle. The id comes first in the key, because ids rise with time. No IN over three values or more in these checks: SQLite
--- would build a table of the values anew for every row.
+-- A fact with a result is the one that settled its cycle. The id comes first in the key, because ids rise with time. No
+-- IN over three values or more in these checks: SQLite would build a table of the values anew for every row.
 CREATE TABLE attempts (
     id          BLOB    NOT NULL,
     partner     BLOB    NOT NULL,
