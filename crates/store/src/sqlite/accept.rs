@@ -228,7 +228,7 @@ fn insert_queue_row(
     session
         .conn
         .prepare_cached(
-            "INSERT INTO queue (partner, id, seq, cycle, number, due, owner) VALUES (?1, ?2, ?3, 1, 1, ?4, ?5)",
+            "INSERT INTO queue (id, partner, seq, cycle, number, due, owner, listed) VALUES (?2, ?1, ?3, 1, 1, ?4, ?5, 0)",
         )?
         .execute((
             key.partner.as_bytes(),

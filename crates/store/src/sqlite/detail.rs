@@ -151,20 +151,13 @@ fn read_attempt(key: NotificationKey, keys: Option<&PartnerKeys>, row: &Row<'_>)
     Ok((detail.url, answer(&class, row.get(4)?, detail.said).ok_or_else(|| damaged("class"))?))
 }
 
-/// When the notification was accepted that has waited longest, by the order of the ids within each partner.
+/// When the notification was accepted that has waited longest, by the order of the ids.
 pub(super) fn oldest_pending(conn: &Connection) -> Result<Option<Timestamp>, Fault> {
-    // From partner to partner, one row of each: a long queue is not read through.
     let oldest: Option<i64> = conn
         .prepare_cached(
-            "WITH RECURSIVE waiting (partner) AS (
-                 SELECT (SELECT min(partner) FROM queue)
-                 UNION ALL
-                 SELECT (SELECT min(partner) FROM queue WHERE partner > waiting.partner)
-                 FROM waiting WHERE waiting.partner IS NOT NULL)
-             SELECT min((SELECT accepted_at FROM notifications
-                         WHERE seq = (SELECT seq FROM queue WHERE partner = waiting.partner ORDER BY id LIMIT 1)))
-             FROM waiting",
+            "SELECT accepted_at FROM notifications WHERE seq = (SELECT seq FROM queue ORDER BY id, partner LIMIT 1)",
         )?
-        .query_row([], |row| row.get(0))?;
+        .query_row([], |row| row.get(0))
+        .optional()?;
     Ok(oldest.map(moment))
 }

@@ -45,9 +45,7 @@ fn erase(session: &mut Session, id: PartnerId, limit: usize, now: Timestamp) -> 
         Some("active") => close_door(conn, id, now)?,
         Some(_) => {}
     }
-    if settle_slice(session, id, limit, now)? == limit
-        && session.conn.prepare_cached("SELECT 1 FROM queue WHERE partner = ?1")?.exists([id.as_bytes()])?
-    {
+    if settle_slice(session, id, limit, now)? == limit && !pending(&session.conn, id, 1)?.is_empty() {
         return Ok(Erased::More);
     }
     session.conn.execute(
@@ -70,13 +68,7 @@ fn close_door(conn: &Connection, id: PartnerId, now: Timestamp) -> Result<(), Fa
 
 /// Settles up to `limit` pending notifications; how many there were.
 fn settle_slice(session: &mut Session, partner: PartnerId, limit: usize, now: Timestamp) -> Result<usize, Fault> {
-    let slice: Vec<([u8; 16], i64, u32, u32)> = session
-        .conn
-        .prepare_cached("SELECT id, seq, cycle, number FROM queue WHERE partner = ?1 ORDER BY id LIMIT ?2")?
-        .query_map((partner.as_bytes(), sql_count(limit)), |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
-        })?
-        .collect::<Result<_, _>>()?;
+    let slice = pending(&session.conn, partner, limit)?;
     for (id, seq, cycle, number) in &slice {
         let key = NotificationKey { partner, id: NotificationId::from_bytes(*id) };
         let conn = &session.conn;
@@ -85,4 +77,19 @@ fn settle_slice(session: &mut Session, partner: PartnerId, limit: usize, now: Ti
         session.moved(key, *seq, Status::Pending, Some(Status::NotSent))?;
     }
     Ok(slice.len())
+}
+
+/// Id, `seq`, cycle and number of up to `limit` pending notifications, the listed ones first.
+fn pending(conn: &Connection, partner: PartnerId, limit: usize) -> Result<Vec<([u8; 16], i64, u32, u32)>, Fault> {
+    let mut statement = conn.prepare_cached(
+        "SELECT id, seq, cycle, number FROM queue INDEXED BY queue_listed WHERE partner = ?1 AND listed = 1
+         UNION ALL
+         SELECT q.id, q.seq, q.cycle, q.number FROM notifications n CROSS JOIN queue q ON q.id = n.id AND q.partner = n.partner
+         WHERE n.seq > coalesce((SELECT value FROM meta WHERE name = 'listed_to'), 0) AND n.partner = ?1 AND q.listed = 0
+         LIMIT ?2",
+    )?;
+    let rows = statement.query_map((partner.as_bytes(), sql_count(limit)), |row| {
+        Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }

@@ -55,7 +55,7 @@ fn examine(conn: &Connection, ring: &Keyring) -> Result<Examination, Fault> {
 type Name = fn(NotificationKey) -> Violation;
 
 /// What one question each finds: partner and id of the notification.
-const KINDS: [(&str, Name); 6] = [
+const KINDS: [(&str, Name); 7] = [
     // Neither a queue row nor a fact that settled its last cycle.
     (
         "SELECT n.partner, n.id FROM notifications n
@@ -98,6 +98,12 @@ const KINDS: [(&str, Name); 6] = [
         "SELECT l.partner, l.id FROM listed l
          WHERE NOT EXISTS (SELECT 1 FROM notifications n WHERE n.seq = l.seq AND n.partner = l.partner AND n.id = l.id)
          LIMIT ?1",
+        Violation::Unlisted,
+    ),
+    // Pending, and lists of what is pending look for it in the wrong place.
+    (
+        "SELECT q.partner, q.id FROM queue q
+         WHERE q.listed <> EXISTS (SELECT 1 FROM listed l WHERE l.partner = q.partner AND l.id = q.id) LIMIT ?1",
         Violation::Unlisted,
     ),
 ];

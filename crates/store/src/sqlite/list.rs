@@ -36,6 +36,14 @@ const PENDING: &str = "EXISTS (SELECT 1 FROM queue q WHERE q.partner = n.partner
 /// cannot be put together from others.)
 const UNLISTED: &str = "n.seq > coalesce((SELECT value FROM meta WHERE name = 'listed_to'), 0)
      AND NOT EXISTS (SELECT 1 FROM listed l WHERE l.partner = n.partner AND l.id = n.id)";
+/// Every pending notification once.
+const WAITING: &str = "(
+    SELECT q.partner, q.id, n.event, n.accepted_at, n.transaction_hash, n.user_hash
+    FROM queue q INDEXED BY queue_listed CROSS JOIN notifications n ON n.seq = q.seq WHERE q.listed = 1
+    UNION ALL
+    SELECT n.partner, n.id, n.event, n.accepted_at, n.transaction_hash, n.user_hash
+    FROM notifications n CROSS JOIN queue q ON q.id = n.id AND q.partner = n.partner
+    WHERE n.seq > coalesce((SELECT value FROM meta WHERE name = 'listed_to'), 0) AND q.listed = 0) n";
 /// Every notification once.
 const EVERYTHING: &str = "(
     SELECT partner, id, event, accepted_at, transaction_hash, user_hash FROM listed
@@ -177,9 +185,7 @@ impl Select {
         let (from, id, conditions) = match (status, from) {
             (None, From::Everything) => (EVERYTHING, "n.id", "TRUE".to_owned()),
             (None, From::Unlisted) => ("notifications n", "n.id", UNLISTED.to_owned()),
-            (Some(Status::Pending), From::Everything) => {
-                ("queue q CROSS JOIN notifications n ON n.seq = q.seq", "q.id", "q.partner = :partner".to_owned())
-            }
+            (Some(Status::Pending), From::Everything) => (WAITING, "n.id", "TRUE".to_owned()),
             (Some(Status::Pending), From::Unlisted) => ("notifications n", "n.id", format!("{UNLISTED} AND {PENDING}")),
             (Some(status @ (Status::Failed | Status::NotSent)), From::Everything) => (
                 "attempts f INDEXED BY attempts_unhappy CROSS JOIN notifications n ON n.seq = f.seq",
@@ -262,10 +268,13 @@ mod tests {
             select.with_id(":after", "<", Some(vec![7; 16]));
             let plan = select.plan(&conn);
             let sorts = plan.iter().filter(|step| step.contains("TEMP B-TREE")).count();
-            let first = if matches!(status, None | Some(Status::Sent)) {
+            let first = if matches!(status, None | Some(Status::Sent | Status::Pending)) {
                 assert!(plan.iter().any(|step| step == "MERGE (UNION ALL)"), "{plan:#?}");
                 assert!(sorts <= 1, "{plan:#?}");
-                "SEARCH listed USING PRIMARY KEY (partner=? AND id<?)"
+                match status {
+                    Some(Status::Pending) => "SEARCH q USING INDEX queue_listed (partner=? AND id<?)",
+                    _ => "SEARCH listed USING PRIMARY KEY (partner=? AND id<?)",
+                }
             } else {
                 assert_eq!(sorts, 0, "{plan:#?}");
                 "SEARCH"

@@ -14,6 +14,7 @@ use super::counters::Counters;
 use super::fault::Fault;
 use super::recent::Recent;
 use capa_webhooks_core::id::{NotificationId, NotificationKey, PartnerId};
+use capa_webhooks_core::notification::Status;
 use rusqlite::{Connection, params};
 use std::sync::Arc;
 
@@ -180,6 +181,7 @@ fn list(conn: &Connection, counters: &mut Counters, recent: &mut Recent, rows: &
         "INSERT INTO listed (partner, id, seq, event, accepted_at, transaction_hash, user_hash)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING",
     )?;
+    let mut mark = conn.prepare_cached("UPDATE queue SET listed = 1 WHERE partner = ?1 AND id = ?2")?;
     for row in rows {
         let new = insert.execute(params![
             row.key.partner.as_bytes(),
@@ -198,6 +200,9 @@ fn list(conn: &Connection, counters: &mut Counters, recent: &mut Recent, rows: &
             Some(status) => Some(status),
             None => status_of(conn, row.key)?,
         };
+        if status == Some(Status::Pending) {
+            mark.execute((row.key.partner.as_bytes(), row.key.id.as_bytes()))?;
+        }
         if let Some(status) = status {
             counters.add(row.key.partner, row.accepted_at, &row.event, status, 1);
         }

@@ -100,6 +100,7 @@ pub(super) fn begin_cycle(
     if let Some(status) = status_of(&session.conn, key)? {
         session.moved(key, seq, status, Some(Status::Pending))?;
     }
+    let listed = session.is_listed(key, seq)?;
     let conn = &session.conn;
     conn.prepare_cached("INSERT INTO cycles (partner, id, cycle, at, via) VALUES (?1, ?2, ?3, ?4, ?5)")?.execute((
         key.partner.as_bytes(),
@@ -108,7 +109,17 @@ pub(super) fn begin_cycle(
         now.as_millis(),
         via.as_str(),
     ))?;
-    conn.prepare_cached("INSERT INTO queue (partner, id, seq, cycle, number, due) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
-        .execute((key.partner.as_bytes(), key.id.as_bytes(), seq, turn.cycle, turn.number, turn.due.as_millis()))?;
+    conn.prepare_cached(
+        "INSERT INTO queue (partner, id, seq, cycle, number, due, listed) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    )?
+    .execute((
+        key.partner.as_bytes(),
+        key.id.as_bytes(),
+        seq,
+        turn.cycle,
+        turn.number,
+        turn.due.as_millis(),
+        listed,
+    ))?;
     Ok(())
 }

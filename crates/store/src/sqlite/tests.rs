@@ -259,12 +259,12 @@ async fn the_log_begins_anew_while_it_is_written() {
 #[tokio::test]
 async fn examine_finds_what_is_broken() {
     type Expected = fn(&Violation) -> bool;
-    let cases: [(&str, Expected); 19] = [
+    let cases: [(&str, Expected); 20] = [
         ("DELETE FROM queue", |found| matches!(found, Violation::Stranded(_))),
         ("DELETE FROM attempts WHERE result = 'SENT'", |found| matches!(found, Violation::Stranded(_))),
         ("UPDATE attempts SET result = NULL WHERE result = 'FAILED'", |found| matches!(found, Violation::Stranded(_))),
         (
-            "INSERT INTO queue (partner, id, seq, cycle, number, due) SELECT partner, id, seq, cycle, number, 0 FROM attempts",
+            "INSERT INTO queue (partner, id, seq, cycle, number, due, listed) SELECT partner, id, seq, cycle, number, 0, 0 FROM attempts",
             |found| matches!(found, Violation::SettledTwice(_)),
         ),
         (
@@ -292,6 +292,7 @@ async fn examine_finds_what_is_broken() {
         ("DELETE FROM notifications WHERE seq = 1", |found| matches!(found, Violation::Orphaned(_))),
         ("DELETE FROM notifications WHERE seq = 1", |found| matches!(found, Violation::Unlisted(_))),
         ("DELETE FROM listed WHERE seq = 1", |found| matches!(found, Violation::Unlisted(_))),
+        ("UPDATE queue SET listed = 1 - listed", |found| matches!(found, Violation::Unlisted(_))),
         ("UPDATE counters SET count = count + 1", |found| matches!(found, Violation::Miscounted(_))),
         ("DELETE FROM counters WHERE status = 'SENT'", |found| matches!(found, Violation::Miscounted(_))),
     ];

@@ -211,6 +211,11 @@ impl Session {
         self.counters.moved(&self.conn, &self.listing, (key, seq), from, to)
     }
 
+    /// Whether a notification has its row in `listed`.
+    pub(super) fn is_listed(&self, key: NotificationKey, seq: i64) -> Result<bool, Fault> {
+        self.listing.holds(&self.conn, key, seq)
+    }
+
     /// Brings the lists up to everything that was accepted in earlier transactions.
     pub(super) fn list_all(&mut self) -> Result<(), Fault> {
         self.listing.list_all(&self.conn, &mut self.counters, &mut self.recent)

@@ -107,18 +107,23 @@ CREATE TABLE counters (
     PRIMARY KEY (partner, hour, event, status)
 ) STRICT, WITHOUT ROWID;
 
--- One row for every notification that is not settled. This is the whole truth about what is still to be done.
+-- One row for every notification that is not settled. This is the whole truth about what is still to be done. The id
+-- comes first in the key, because ids rise with time: what comes and goes at once does so at the end, however long the
+-- queues of some partners are.
 CREATE TABLE queue (
-    partner BLOB    NOT NULL,
     id      BLOB    NOT NULL,
+    partner BLOB    NOT NULL,
     seq     INTEGER NOT NULL,
     cycle   INTEGER NOT NULL CHECK (cycle >= 1),
     number  INTEGER NOT NULL CHECK (number BETWEEN 1 AND 6),
     due     INTEGER NOT NULL,
     owner   BLOB,
     blocked INTEGER NOT NULL DEFAULT 0 CHECK (blocked IN (0, 1)),
-    PRIMARY KEY (partner, id)
+    listed  INTEGER NOT NULL CHECK (listed IN (0, 1)),       -- whether the notification has its row in `listed`
+    PRIMARY KEY (id, partner)
 ) STRICT, WITHOUT ROWID;
+-- Read by lists of what is pending. Few enter it: most are settled before they are listed.
+CREATE INDEX queue_listed ON queue (partner, id) WHERE listed = 1;
 -- Read by claims. An event that its node holds in memory from accept to settling never enters it.
 CREATE INDEX queue_unowned ON queue (partner, due) WHERE owner IS NULL AND blocked = 0;
 
