@@ -79,8 +79,11 @@ fn settle_slice(session: &mut Session, partner: PartnerId, limit: usize, now: Ti
     Ok(slice.len())
 }
 
-/// Id, `seq`, cycle and number of up to `limit` pending notifications, the listed ones first.
-fn pending(conn: &Connection, partner: PartnerId, limit: usize) -> Result<Vec<([u8; 16], i64, u32, u32)>, Fault> {
+/// A pending notification: id, `seq`, cycle, number.
+type Pending = ([u8; 16], i64, u32, u32);
+
+/// Up to `limit` pending notifications, the listed ones first.
+fn pending(conn: &Connection, partner: PartnerId, limit: usize) -> Result<Vec<Pending>, Fault> {
     let mut statement = conn.prepare_cached(
         "SELECT id, seq, cycle, number FROM queue INDEXED BY queue_listed WHERE partner = ?1 AND listed = 1
          UNION ALL
