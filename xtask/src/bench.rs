@@ -8,7 +8,7 @@ use crate::run::{Stages, cargo, root, target_directory};
 
 /// Build for release and measure: rates, latencies, large stores, dead receivers, backlogs.
 ///
-/// A complete run takes about an hour and updates docs/performance.md with its tables and plots; one with fewer
+/// A complete run takes about half an hour and updates docs/performance.md with its tables and plots; one with fewer
 /// scenarios, or smaller sizes, only prints what it found.
 #[derive(clap::Args)]
 #[command(

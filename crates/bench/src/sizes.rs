@@ -43,10 +43,10 @@ pub(crate) struct Overrides {
     /// Rounds of everything (default 5).
     #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
     rounds: Option<u64>,
-    /// Time of load in each round (default 8).
+    /// Time of load in each round (default 4).
     #[arg(long, value_name = "S", value_parser = value_parser!(u64).range(1..))]
     seconds: Option<u64>,
-    /// Time of load before it, which is not measured (default 2).
+    /// Time of load before it, which is not measured (default 1).
     #[arg(long, value_name = "S")]
     warm_up: Option<u64>,
     /// Time of load beside receivers that hang (default 20, longer than an attempt's time-out).
@@ -77,8 +77,8 @@ impl Sizes {
     pub(crate) const fn usual() -> Self {
         Self {
             rounds: 5,
-            time: Duration::from_secs(8),
-            warm_up: Duration::from_secs(2),
+            time: Duration::from_secs(4),
+            warm_up: Duration::from_secs(1),
             long: Duration::from_secs(20),
             connections: 64,
             many: 100,
