@@ -84,5 +84,11 @@ fn load_config(given: &ArgMatches) -> Result<Config, String> {
 
 /// A runtime for a command.
 fn runtime() -> Result<tokio::runtime::Runtime, String> {
-    tokio::runtime::Runtime::new().map_err(|error| format!("the runtime cannot start: {error}"))
+    // The store's writer is a thread of its own, and busy whenever the workers are: a core is left to it.
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads((cores - 1).max(1))
+        .enable_all()
+        .build()
+        .map_err(|error| format!("the runtime cannot start: {error}"))
 }
