@@ -10,7 +10,7 @@
 //! * An event that [`Store::accept`] returned [`Accepted::New`] for is on disk, and has a row in `queue` or a terminal
 //!   fact in `attempts`, never neither.
 //! * Payloads, response bodies, called URLs and webhook secrets are sealed ([`seal`]): no column holds them in plain text.
-//! * A method that returns an error has changed nothing.
+//! * A method that returns an error has changed nothing, but for [`Error::InDoubt`].
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
@@ -31,8 +31,22 @@ use capa_webhooks_core::time::Timestamp;
 pub trait Store: Send + Sync + 'static {
     // --- Lives ---------------------------------------------------------------------------------------------------
 
+    /// Whether several lives can work with the store at the same time. If not, a life that begins ends all others, and
+    /// nobody but this process changes anything: then there is no need for heartbeats, comparisons and [`Self::changes`].
+    fn shared(&self) -> bool;
+
     /// Begins a life. Rows owned by lives that have ended, or that can no longer be alive, lose their owner.
     async fn begin_life(&self, life: LifeId, now: Timestamp) -> Result<(), Error>;
+
+    /// Renews a life: moves its counter, unless it was ended. Rows owned by lives that are over lose their owner, so that
+    /// what was committed for a life after its end is freed by the next heartbeat of any other.
+    async fn heartbeat(&self, life: LifeId) -> Result<Heartbeat, Error>;
+
+    /// Ends those lives whose counter is still the one that was seen; what they own loses its owner.
+    async fn end_silent(&self, silent: Vec<(LifeId, u64)>, now: Timestamp) -> Result<(), Error>;
+
+    /// All that a life owns, in no order.
+    async fn owned(&self, life: LifeId) -> Result<Vec<Job>, Error>;
 
     /// Ends a life; what it still owns loses its owner.
     async fn end_life(&self, life: LifeId, now: Timestamp) -> Result<(), Error>;
@@ -121,6 +135,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// Revokes a platform key; `false` if there is none that is not revoked already.
     async fn revoke_platform_key(&self, id: KeyId, now: Timestamp) -> Result<bool, Error>;
+
+    // --- Changes ---------------------------------------------------------------------------------------------------
+
+    /// Which partners and keys changed after the change with this number: what was read before may no longer be so.
+    async fn changes(&self, after: u64) -> Result<Changes, Error>;
 
     // --- Questions -----------------------------------------------------------------------------------------------
 

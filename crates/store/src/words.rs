@@ -11,12 +11,16 @@ use std::fmt;
 use std::time::Duration;
 use zeroize::Zeroizing;
 
-/// A failure of the store. It has changed nothing.
+/// A failure of the store. It has changed nothing, unless it is [`Self::InDoubt`].
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The store cannot take more at the moment (disk full, writer busy); the caller may try again later.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
+    /// The answer was lost: what was asked for has happened, or has not, or may still happen. Only where the store is
+    /// reached over a network.
+    #[error("the store's answer was lost: {0}")]
+    InDoubt(String),
     /// A stored row cannot be right.
     #[error("corrupt row in {table}.{column} (id {id})")]
     Corrupt {
@@ -36,6 +40,31 @@ pub enum Error {
     /// The store cannot be opened; the text says why and how to mend it.
     #[error("{0}")]
     CannotOpen(String),
+}
+
+/// What a heartbeat comes back with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// Whether the life has begun and was not ended.
+    pub alive: bool,
+    /// The counters of the other lives that have not ended.
+    pub others: Vec<(LifeId, u64)>,
+    /// What time it is by the store's own clock, if it has one.
+    pub clock: Option<Timestamp>,
+    /// The number of the newest change, see [`crate::Store::changes`].
+    pub changes: u64,
+}
+
+/// What changed of what is needed to serve partners.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// The number of the newest change that is told here, from which to ask on. Lower than the number asked with, if the
+    /// store was set back to an earlier state: then anything may have changed.
+    pub upto: u64,
+    /// Partners whose settings, secret or state changed, or that were erased.
+    pub partners: Vec<PartnerId>,
+    /// Keys of partners and of the platform that were made or revoked.
+    pub keys: Vec<KeyId>,
 }
 
 /// An event to be made durable.

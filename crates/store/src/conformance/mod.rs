@@ -14,6 +14,7 @@ pub mod examine;
 pub mod expire;
 pub mod fixture;
 pub mod list;
+pub mod lives;
 pub mod model;
 pub mod partners;
 pub mod random;
@@ -52,6 +53,9 @@ macro_rules! conformance_suite {
             claim::only_due_rows_that_nobody_owns, claim::the_longest_due_first, claim::room_and_total_are_kept, claim::bytes_are_kept,
             claim::nobody_is_starved_by_total, claim::two_claims_never_share_a_row, claim::released_rows_are_claimed_again,
             claim::a_life_that_is_over_claims_nothing,
+            lives::a_heartbeat_tells_whether_the_life_goes_on, lives::several_lives_or_one_at_a_time,
+            lives::who_stands_still_is_ended_and_who_moved_is_not, lives::what_is_owned_is_told_whole,
+            lives::changes_are_told_to_the_other_nodes,
             retry::the_checks_come_in_order, retry::a_retry_begins_a_new_cycle, retry::three_retries_and_no_more,
             retry::ten_retries_a_minute, retry::two_at_once_make_one_cycle,
             partners::a_partner_is_kept_whole, partners::ids_are_taken_once, partners::partners_are_listed_in_order,

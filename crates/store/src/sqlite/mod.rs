@@ -47,9 +47,9 @@ pub use open::{Commit, Disk, Options};
 
 use crate::seal::Keyring;
 use crate::{
-    Accept, Accepted, AttemptEntry, Backlog, Claim, Claimed, Created, Detail, Erased, Error, Examination, Expired,
-    Expiry, KeyAdded, ListPage, ListQuery, NewPartner, Partner, PartnerChange, PartnerKey, PlatformKey,
-    PlatformKeyEntry, Record, Recorded, Retried, SingleRetry, Store,
+    Accept, Accepted, AttemptEntry, Backlog, Changes, Claim, Claimed, Created, Detail, Erased, Error, Examination,
+    Expired, Expiry, Heartbeat, Job, KeyAdded, ListPage, ListQuery, NewPartner, Partner, PartnerChange, PartnerKey,
+    PlatformKey, PlatformKeyEntry, Record, Recorded, Retried, SingleRetry, Store,
 };
 use async_trait::async_trait;
 use capa_webhooks_core::id::{KeyId, LifeId, NotificationKey, PartnerId};
@@ -88,12 +88,34 @@ impl SqliteStore {
 
 #[async_trait]
 impl Store for SqliteStore {
+    fn shared(&self) -> bool {
+        false
+    }
+
     async fn begin_life(&self, life: LifeId, now: Timestamp) -> Result<(), Error> {
         self.begin(life, now).await
     }
 
     async fn end_life(&self, life: LifeId, now: Timestamp) -> Result<(), Error> {
         self.end(life, now).await
+    }
+
+    async fn heartbeat(&self, life: LifeId) -> Result<Heartbeat, Error> {
+        self.look_at(life).await
+    }
+
+    async fn end_silent(&self, _silent: Vec<(LifeId, u64)>, _now: Timestamp) -> Result<(), Error> {
+        // No heartbeat ever named another life.
+        Ok(())
+    }
+
+    async fn owned(&self, life: LifeId) -> Result<Vec<Job>, Error> {
+        self.owned_by(life).await
+    }
+
+    async fn changes(&self, _after: u64) -> Result<Changes, Error> {
+        // Nobody else changes anything, and this process knows what it changes.
+        Ok(Changes::default())
     }
 
     async fn accept(&self, batch: Vec<Accept>, now: Timestamp) -> Result<Vec<Accepted>, Error> {
