@@ -12,6 +12,7 @@
 //! | [`settings`] | how a partner is served, and what may be asked for |
 //! | [`destination`] | which URLs and addresses may be called |
 //! | [`health`] | whether an endpoint fails, and when somebody is to be told |
+//! | [`lease`] | which lives are alive, whether this one may work, and what it forgot, where several share the store |
 //! | [`engine`] | what to do next: a step machine, (now, what happened) → (what to do) |
 //!
 //! [`id`], [`time`], [`duration`] and [`problem`] are the words that they share.
@@ -22,6 +23,7 @@ pub mod engine;
 pub mod event;
 pub mod health;
 pub mod id;
+pub mod lease;
 pub mod notification;
 pub mod outcome;
 pub mod problem;

@@ -46,19 +46,23 @@ pub struct RateLimit(NonZeroU32);
 
 impl RateLimit {
     /// The slowest: one attempt in 100 seconds.
-    const SLOWEST: u32 = 10;
+    pub const SLOWEST: Self = match NonZeroU32::new(Self::LEAST) {
+        Some(least) => Self(least),
+        None => Self(NonZeroU32::MIN),
+    };
+    const LEAST: u32 = 10;
     /// The fastest: 10,000 attempts a second.
     const FASTEST: u32 = 10_000_000;
 
     /// So many thousandths of an attempt a second; `None` if that is not from 0.01 to 10,000 a second.
     pub fn from_thousandths(thousandths: u32) -> Option<Self> {
-        NonZeroU32::new(thousandths).filter(|rate| (Self::SLOWEST..=Self::FASTEST).contains(&rate.get())).map(Self)
+        NonZeroU32::new(thousandths).filter(|rate| (Self::LEAST..=Self::FASTEST).contains(&rate.get())).map(Self)
     }
 
     /// So many attempts a second; `None` if that is not from 0.01 to 10,000, or has more than three decimals.
     pub fn from_per_second(rate: f64) -> Option<Self> {
         let thousandths = (rate * 1_000.0).round();
-        if !(f64::from(Self::SLOWEST)..=f64::from(Self::FASTEST)).contains(&thousandths) {
+        if !(f64::from(Self::LEAST)..=f64::from(Self::FASTEST)).contains(&thousandths) {
             return None;
         }
         #[expect(
@@ -189,7 +193,7 @@ mod tests {
             assert_eq!(limit.map(|limit| limit.thousandths().get()), thousandths, "{rate}");
             assert!(limit.is_none_or(|limit| (limit.per_second() - rate).abs() < f64::EPSILON), "{rate}");
         }
-        for thousandths in RateLimit::SLOWEST..20_000 {
+        for thousandths in RateLimit::LEAST..20_000 {
             let limit = RateLimit::from_thousandths(thousandths).unwrap();
             assert_eq!(RateLimit::from_per_second(limit.per_second()), Some(limit));
         }

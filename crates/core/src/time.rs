@@ -1,4 +1,4 @@
-//! A moment in time, as the system stores and shows it.
+//! A moment in time: as the system stores and shows it, and as one machine measures it.
 
 use std::time::Duration;
 
@@ -69,6 +69,33 @@ impl Timestamp {
     fn instant(self) -> jiff::Timestamp {
         // Every constructor holds the value within years 1970 to 9999.
         jiff::Timestamp::from_millisecond(self.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
+    }
+}
+
+/// A moment on one machine's clock that only goes forward, and goes on while the machine sleeps: milliseconds since an
+/// arbitrary start. Means nothing on another machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Uptime(u64);
+
+impl Uptime {
+    /// The moment that many milliseconds after the start.
+    pub const fn from_millis(millis: u64) -> Self {
+        Self(millis)
+    }
+
+    /// Milliseconds since the start.
+    pub const fn as_millis(self) -> u64 {
+        self.0
+    }
+
+    /// The moment `later` after this one.
+    pub fn plus(self, later: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(later.as_millis()).unwrap_or(u64::MAX)))
+    }
+
+    /// How long after `earlier` this is; zero if it is not after it.
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 }
 

@@ -1,7 +1,5 @@
 //! What a simulation is asked to be.
 
-use std::time::Duration;
-
 /// How a world is made, beside its seed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
@@ -16,33 +14,6 @@ impl Options {
     /// A true world of so many nodes.
     pub const fn nodes(nodes: usize) -> Self {
         Self { nodes, sabotage: None }
-    }
-}
-
-/// How lives of several nodes are told from dead ones. The seed chooses by how much all times are stretched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Lease {
-    /// How often a life renews its row, reads those of the others, and sweeps.
-    pub(crate) heartbeat: Duration,
-    /// So long after it *sent* its last successful heartbeat a life stops accepting and sending.
-    pub(crate) fence: Duration,
-    /// A life whose counter did not move for so long, on the clock of one that looked all along, is dead.
-    pub(crate) dead_after: Duration,
-    /// What a dead life owned is free after so long.
-    pub(crate) free_within: Duration,
-    /// How often a life compares what it owns in the store with what it holds.
-    pub(crate) compare: Duration,
-}
-
-impl Lease {
-    pub(crate) const fn stretched(by: u64) -> Self {
-        Self {
-            heartbeat: Duration::from_millis(2_500 * by),
-            fence: Duration::from_secs(10 * by),
-            dead_after: Duration::from_secs(15 * by),
-            free_within: Duration::from_secs(20 * by),
-            compare: Duration::from_secs(5 * by),
-        }
     }
 }
 

@@ -1,9 +1,10 @@
 //! What one seed's world is like: how much of which fault. Each kind is often left out altogether, so that among many
 //! seeds there are calm worlds, worlds with a single kind of fault, and worlds in which everything happens at once.
 
-use crate::options::{Lease, Options};
+use crate::options::Options;
 use crate::random::Random;
 use capa_webhooks_core::engine::Limits;
+use capa_webhooks_core::lease::Lease;
 use capa_webhooks_core::schedule::Schedule;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,7 @@ pub(crate) struct Weather {
     /// How long faults happen; after that the world is calm, and everything must settle.
     pub(crate) stormy: Duration,
     pub(crate) limits: Limits,
+    /// The lease, where several nodes share the store. The seed chooses by how much its times are stretched.
     pub(crate) lease: Option<Lease>,
     /// The schedule of each partner.
     pub(crate) schedules: Vec<Arc<Schedule>>,
@@ -49,7 +51,8 @@ impl Weather {
         Self {
             stormy,
             limits: limits(random, long),
-            lease: several.then(|| Lease::stretched(if long { 12 } else { random.one_of(&[1, 1, 2]) })),
+            lease: several
+                .then(|| Lease::of(Duration::from_secs(15 * if long { 12 } else { random.one_of(&[1, 1, 2]) }))),
             schedules: (0..partners).map(|_| Arc::new(schedule(random, long))).collect(),
             events: random.between(8, 60),
             crashes: random.one_of(&[0, 1, 2, 6]) * options.nodes,

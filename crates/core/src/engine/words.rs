@@ -131,6 +131,19 @@ pub struct LaneLimits {
     pub rate: Option<RateLimit>,
 }
 
+impl LaneLimits {
+    /// The share of one of so many nodes: the same for each, and never nothing, so that with more nodes than attempts
+    /// each still makes one at a time.
+    pub fn shared_by(self, nodes: usize) -> Self {
+        let nodes = nodes.max(1);
+        let rate = |rate: RateLimit| {
+            let nodes = u32::try_from(nodes).unwrap_or(u32::MAX);
+            RateLimit::from_thousandths(rate.thousandths().get() / nodes).unwrap_or(RateLimit::SLOWEST)
+        };
+        Self { max_in_flight: self.max_in_flight.map(|most| (most / nodes).max(1)), rate: self.rate.map(rate) }
+    }
+}
+
 /// How a partner's receiver does, as far as this node remembers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Health {
@@ -144,4 +157,26 @@ pub struct Health {
     pub limit: usize,
     /// Attempts in flight.
     pub in_flight: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_share_a_partners_limits() {
+        let limits = |most, thousandths| LaneLimits {
+            max_in_flight: Some(most),
+            rate: RateLimit::from_thousandths(thousandths),
+        };
+        for (of, nodes, share) in [
+            (limits(32, 1_000), 1, limits(32, 1_000)),
+            (limits(32, 1_000), 0, limits(32, 1_000)),
+            (limits(32, 1_000), 3, limits(10, 333)),
+            (limits(2, 20), 3, limits(1, 10)),
+        ] {
+            assert_eq!(of.shared_by(nodes), share, "{nodes} nodes");
+        }
+        assert_eq!(LaneLimits::default().shared_by(3), LaneLimits::default());
+    }
 }

@@ -116,10 +116,7 @@ impl World {
                 Ok(())
             }
             Action::Claim(Wanted { until, room, rooms, total, bytes }) => {
-                let Some(process) = self.process(node, life) else { return Ok(()) };
-                process.claims += 1;
-                process.standing.claims();
-                self.ask(node, life, Wish::Claim(Claim { life, until, room, rooms, total, bytes }));
+                self.claim(node, life, Claim { life, until, room, rooms, total, bytes });
                 Ok(())
             }
             Action::Limits(partner) => {
@@ -140,6 +137,7 @@ impl World {
         if let Action::Release(keys) = action {
             process.released += 1;
             let number = process.released;
+            process.membership.comparison.move_begins(keys.iter().copied());
             process.releases.insert(number, keys);
             self.release(node, life, number);
         } else if let Action::Full(partner) = action {
@@ -250,7 +248,6 @@ impl World {
             return;
         }
         let batch = process.recording.clone();
-        process.standing.stirs(batch.iter().map(|record| record.key));
         self.ask(node, life, Wish::Record(batch));
     }
 
@@ -273,15 +270,8 @@ impl World {
             }
             (Asked::Accept, Some(Answer::Accepted(accepted))) => self.accepted(node, life, Some(accepted)),
             (Asked::Accept, _) => self.accepted(node, life, None),
-            (Asked::Claim, answer) => {
-                let Some(process) = self.process(node, life) else { return Ok(()) };
-                process.claims -= 1;
-                let input = match answer {
-                    Some(Answer::Claimed(claimed)) => Input::Claimed { jobs: claimed.jobs, more: claimed.more },
-                    _ => Input::ClaimFailed,
-                };
-                self.feed(node, life, input)
-            }
+            (Asked::Claim, Some(Answer::Claimed(claimed))) => self.claimed(node, life, Some(claimed)),
+            (Asked::Claim, _) => self.claimed(node, life, None),
             (Asked::Release(number), answer) => {
                 // A release in doubt must not be repeated: it may have been done, and this life may have claimed the
                 // same row again. The next comparison finds what is still owned. The embedded store leaves no doubt.
@@ -290,7 +280,7 @@ impl World {
                 if answer.is_none() && again {
                     self.report_after(STORE_PAUSE, node, life, Report::ReleaseAgain(number));
                 } else if let Some(keys) = process.releases.remove(&number) {
-                    process.standing.stirs(keys);
+                    process.membership.comparison.move_ends(keys);
                 }
                 Ok(())
             }
@@ -316,7 +306,7 @@ impl World {
     fn recorded(&mut self, node: usize, life: LifeId, answers: Vec<Recorded>) -> Checked {
         let Some(process) = self.process(node, life) else { return Ok(()) };
         let batch = std::mem::take(&mut process.recording);
-        process.standing.stirs(batch.iter().map(|record| record.key));
+        batch.iter().for_each(|record| process.membership.comparison.moved(record.key));
         process.unrecorded -= batch.len();
         for (index, (record, recorded)) in batch.iter().zip(answers).enumerate() {
             if self.sabotages(Sabotage::ReportLost) {

@@ -56,6 +56,7 @@ impl World {
         }
         if let Some(process) = self.process(node, life) {
             process.accepting_since = now;
+            process.membership.comparison.move_begins(batch.iter().map(|accept| accept.key));
             process.accepting.clone_from(&batch);
             process.accepting_events.clone_from(&taken);
         }
@@ -74,7 +75,7 @@ impl World {
         let asked_at = process.accepting_since;
         let batch = std::mem::take(&mut process.accepting);
         let events = std::mem::take(&mut process.accepting_events);
-        process.standing.stirs(batch.iter().map(|accept| accept.key));
+        process.membership.comparison.move_ends(batch.iter().map(|accept| accept.key));
         // Without an answer every caller gets 503.
         for ((accept, event), accepted) in batch.iter().zip(events).zip(accepted.into_iter().flatten()) {
             if accepted == Accepted::New && accept.nowhere.is_none() && accept.held {

@@ -1,64 +1,57 @@
 //! Leases, where several nodes share the store: heartbeats, fencing, judging others, and taking up what was forgotten.
+//! What is decided is decided in `core/lease`; here it is carried, as `server/node` carries it.
 
 use super::wishes::Wish;
 use super::{Process, Report, World};
 use crate::ids;
 use crate::judge::{Breach, Checked, Rule};
-use crate::options::{Lease, Sabotage};
+use crate::options::Sabotage;
 use crate::store::lives::Beat;
 use capa_webhooks_core::engine::Input;
-use capa_webhooks_core::engine::words::Job;
-use capa_webhooks_core::id::{LifeId, NotificationKey};
-use capa_webhooks_core::time::Timestamp;
-use std::collections::{BTreeMap, BTreeSet};
+use capa_webhooks_core::engine::words::{Claim, Claimed, Job};
+use capa_webhooks_core::id::LifeId;
+use capa_webhooks_core::lease::comparison::Comparison;
+use capa_webhooks_core::lease::{Lease, Standing, Verdict};
+use capa_webhooks_core::time::{Timestamp, Uptime};
+use std::time::Duration;
 
-/// What a process knows of its own lease and of those of others.
+/// What a process knows of its own lease and of those of others, and of what moves.
 #[derive(Debug)]
-pub(crate) struct Standing {
-    /// When the last heartbeat that succeeded was sent.
-    renewed: Timestamp,
+pub(crate) struct Membership {
+    /// `None` on the embedded store.
+    standing: Option<Standing>,
     /// Whether a heartbeat is under way.
     beating: bool,
-    /// When the counters of others were last read.
-    read: Timestamp,
-    /// Since when the counter of each other life has stood still, as far as this process has looked.
-    silent: BTreeMap<LifeId, (u64, Timestamp)>,
-    /// What took part in some transaction since the last comparison began.
-    stirred: BTreeSet<NotificationKey>,
-    /// Whether a claim was under way at any time since then.
-    claimed: bool,
-    comparing: bool,
+    pub(super) comparison: Comparison,
+    /// A claim that waits for the comparison under way.
+    kept_claim: Option<Claim>,
 }
 
-impl Standing {
-    pub(super) const fn new(begun: Timestamp) -> Self {
-        Self {
-            renewed: begun,
-            beating: false,
-            read: begun,
-            silent: BTreeMap::new(),
-            stirred: BTreeSet::new(),
-            claimed: false,
-            comparing: false,
-        }
+impl Membership {
+    pub(super) fn new(lease: Option<Lease>, begun: Timestamp) -> Self {
+        let standing = lease.map(|lease| Standing::new(lease, uptime(begun)));
+        Self { standing, beating: false, comparison: Comparison::default(), kept_claim: None }
     }
 
-    pub(super) fn stirs(&mut self, keys: impl IntoIterator<Item = NotificationKey>) {
-        if self.comparing {
-            self.stirred.extend(keys);
-        }
+    fn is_fenced(&self, now: Timestamp) -> bool {
+        self.standing.as_ref().is_some_and(|standing| standing.is_fenced(uptime(now)))
     }
+}
 
-    pub(super) const fn claims(&mut self) {
-        self.claimed = true;
-    }
+/// What a dead life owned is free after so long.
+pub(super) fn free_within(lease: Lease) -> Duration {
+    lease.dead_after * 4 / 3
+}
+
+/// The virtual clock as a machine's own.
+fn uptime(now: Timestamp) -> Uptime {
+    Uptime::from_millis(u64::try_from(now.as_millis()).unwrap_or(0))
 }
 
 impl World {
     /// Whether the process may neither accept nor send, because it may be thought dead soon.
     pub(super) fn is_fenced(&self, process: &Process) -> bool {
-        self.weather.lease.is_some_and(|lease| self.now.since(process.standing.renewed) >= lease.fence)
-            && self.sabotage != Some(Sabotage::NoFence)
+        process.membership.is_fenced(self.now) && self.sabotage != Some(Sabotage::NoFence)
     }
 
     /// It is time for a heartbeat, and for the next one in a while.
@@ -70,8 +63,8 @@ impl World {
     }
 
     pub(super) fn beat(&mut self, node: usize, life: LifeId) {
-        if let Some(process) = self.process(node, life).filter(|process| !process.standing.beating) {
-            process.standing.beating = true;
+        if let Some(process) = self.process(node, life).filter(|process| !process.membership.beating) {
+            process.membership.beating = true;
             self.ask(node, life, Wish::Heartbeat);
         }
     }
@@ -80,7 +73,7 @@ impl World {
     pub(super) fn beaten(&mut self, node: usize, life: LifeId, sent: Timestamp, beat: Option<Beat>) -> Checked {
         let (now, Some(lease)) = (self.now, self.weather.lease) else { return Ok(()) };
         let Some(process) = self.process(node, life) else { return Ok(()) };
-        process.standing.beating = false;
+        process.membership.beating = false;
         let Some(beat) = beat else {
             self.note(None, || format!("a heartbeat of {} failed", ids::life_name(life)));
             return Ok(());
@@ -90,11 +83,10 @@ impl World {
             self.dies(node);
             return Ok(());
         }
-        process.standing.renewed = sent;
-        let (dead, verdict_at) = process.standing.judge(&beat.others, now, lease);
-        // Waiting for the next heartbeat could take longer than the time within which rows are to be free.
-        if let Some(at) = verdict_at.filter(|at| at.since(now) < lease.heartbeat) {
-            self.report_after(at.since(now), node, life, Report::BeatOnce);
+        let Some(standing) = process.membership.standing.as_mut() else { return Ok(()) };
+        let Verdict { dead, look_at } = standing.beaten(uptime(sent), uptime(now), &beat.others);
+        if let Some(wait) = look_at.map(|at| at.since(uptime(now))).filter(|wait| *wait < lease.heartbeat) {
+            self.report_after(wait, node, life, Report::BeatOnce);
         }
         if !dead.is_empty() {
             self.ask(node, life, Wish::EndSilent(dead));
@@ -105,41 +97,61 @@ impl World {
     /// It is time to compare what is owned with what is held.
     pub(super) fn compare(&mut self, node: usize, life: LifeId) {
         let Some(lease) = self.weather.lease else { return };
-        // Never in step with the claims, which would hide what was forgotten for ever.
         let again = lease.compare + self.random.part_of(lease.heartbeat);
         self.report_after(again, node, life, Report::Compare);
-        if self.sabotage == Some(Sabotage::NoComparison) {
-            return;
+        if self.sabotage != Some(Sabotage::NoComparison) {
+            self.begin_comparison(node, life);
         }
-        let Some(process) = self.process(node, life) else { return };
-        if process.standing.comparing || process.claims > 0 || process.stopping {
-            return;
-        }
-        process.standing.comparing = true;
-        process.standing.claimed = false;
-        process.standing.stirred.clear();
-        self.ask(node, life, Wish::Owned);
     }
 
-    /// What is owned is known. What is held nowhere here was forgotten: a commit whose answer was lost. Anything that
-    /// moved while the store was asked is left for the next time, because the answer may be older than the move.
+    fn begin_comparison(&mut self, node: usize, life: LifeId) {
+        let Some(process) = self.process(node, life) else { return };
+        if !process.stopping && process.membership.comparison.begins() {
+            self.ask(node, life, Wish::Owned);
+        }
+    }
+
+    /// What is owned is known, or not.
     pub(super) fn compared(&mut self, node: usize, life: LifeId, owned: Option<Vec<Job>>) -> Checked {
         let Some(process) = self.process(node, life) else { return Ok(()) };
-        process.standing.comparing = false;
-        let Some(owned) = owned.filter(|_| !process.standing.claimed && !process.stopping) else { return Ok(()) };
-        let mut known: BTreeSet<_> = process.engine.keys().collect();
-        known.append(&mut process.standing.stirred);
-        known.extend(process.accepting.iter().map(|accept| accept.key));
-        known.extend(process.releases.values().flatten());
-        for job in owned.into_iter().filter(|job| !known.contains(&job.key)) {
+        let owned = owned.filter(|_| !process.stopping);
+        let forgotten = process.membership.comparison.concludes(owned, process.engine.keys());
+        let kept = process.membership.kept_claim.take();
+        for job in forgotten {
             self.note(Some(job.key), || format!("{} takes up what it had forgotten", ids::life_name(life)));
             self.report.taken_up += 1;
             self.feed(node, life, Input::Accepted(job))?;
         }
+        if let Some(claim) = kept {
+            self.claim(node, life, claim);
+        }
         Ok(())
     }
 
-    /// No row belongs to a life that has been dead for longer than its lease and a grace, as long as another has been
+    /// Asks for due work, unless a comparison is under way, for which the claim then waits.
+    pub(super) fn claim(&mut self, node: usize, life: LifeId, claim: Claim) {
+        let Some(process) = self.process(node, life) else { return };
+        if process.membership.comparison.claim_begins() {
+            self.ask(node, life, Wish::Claim(claim));
+        } else {
+            process.membership.kept_claim = Some(claim);
+        }
+    }
+
+    /// A claim has come back.
+    pub(super) fn claimed(&mut self, node: usize, life: LifeId, claimed: Option<Claimed>) -> Checked {
+        let input = match claimed {
+            Some(claimed) => Input::Claimed { jobs: claimed.jobs, more: claimed.more },
+            None => Input::ClaimFailed,
+        };
+        let Some(process) = self.process(node, life) else { return Ok(()) };
+        if process.membership.comparison.claim_ends() {
+            self.begin_comparison(node, life);
+        }
+        self.feed(node, life, input)
+    }
+
+    /// No row belongs to a life that has been dead for longer than its lease and a third, as long as another has been
     /// well all that time.
     pub(super) fn check_freed(&self) -> Checked {
         let Some(lease) = self.weather.lease else { return Ok(()) };
@@ -148,7 +160,7 @@ impl World {
             let Some(gone) = self.gone_since(owner) else { continue };
             let since = gone.max(row.owned_since);
             let well = self.nodes.iter().filter(|node| node.runs()).map(|node| node.healthy_since.max(since)).min();
-            if well.is_some_and(|well| self.now.since(well) > lease.free_within) {
+            if well.is_some_and(|well| self.now.since(well) > free_within(lease)) {
                 let text = format!(
                     "owned by {} since {}, gone since {}",
                     ids::life_name(owner),
@@ -169,38 +181,5 @@ impl World {
             None => self.died_at.get(&life).copied()?,
         };
         Some(gone.max(self.moved_at.get(&life).copied().unwrap_or(gone)))
-    }
-}
-
-impl Standing {
-    /// Takes in the counters of others and names those that stood still for too long, and the moment at which the next
-    /// one will have. What was not looked at all along is begun anew: it may be this process that was away.
-    fn judge(
-        &mut self,
-        others: &[(LifeId, u64)],
-        now: Timestamp,
-        lease: Lease,
-    ) -> (Vec<(LifeId, u64)>, Option<Timestamp>) {
-        if now.since(self.read) > lease.heartbeat * 2 {
-            self.silent.clear();
-        }
-        self.read = now;
-        let before = std::mem::take(&mut self.silent);
-        let mut dead = Vec::new();
-        let mut next: Option<Timestamp> = None;
-        for (life, counter) in others {
-            let since = match before.get(life) {
-                Some((seen, since)) if seen == counter => *since,
-                _ => now,
-            };
-            self.silent.insert(*life, (*counter, since));
-            if now.since(since) >= lease.dead_after {
-                dead.push((*life, *counter));
-            } else {
-                let at = since.plus(lease.dead_after);
-                next = Some(next.map_or(at, |next| next.min(at)));
-            }
-        }
-        (dead, next)
     }
 }

@@ -33,7 +33,7 @@ use capa_webhooks_core::engine::words::{Job, Record};
 use capa_webhooks_core::engine::{Engine, Limits};
 use capa_webhooks_core::id::{LifeId, NotificationKey, PartnerId};
 use capa_webhooks_core::time::Timestamp;
-use leases::Standing;
+use leases::Membership;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
@@ -130,13 +130,12 @@ struct Process {
     unrecorded: usize,
     releases: BTreeMap<usize, Vec<NotificationKey>>,
     released: usize,
-    claims: usize,
     /// Partners whose lanes are full: their events are accepted without an owner.
     full: BTreeSet<PartnerId>,
     /// Attempts that have not reported, in all and by lane.
     flights: BTreeSet<usize>,
     lanes: BTreeMap<PartnerId, usize>,
-    standing: Standing,
+    membership: Membership,
 }
 
 /// An attempt that the engine asked for.

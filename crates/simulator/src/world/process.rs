@@ -1,6 +1,6 @@
 //! A process begins its life, stands still and goes on, stops in good order, or dies.
 
-use super::leases::Standing;
+use super::leases::Membership;
 use super::storm::Happening;
 use super::wishes::Wish;
 use super::{Event, Process, Report, World};
@@ -46,11 +46,10 @@ impl World {
             unrecorded: 0,
             releases: BTreeMap::new(),
             released: 0,
-            claims: 0,
             full: BTreeSet::new(),
             flights: BTreeSet::new(),
             lanes: BTreeMap::new(),
-            standing: Standing::new(self.now),
+            membership: Membership::new(self.weather.lease, self.now),
         });
         self.report.lives += 1;
         self.ask(node, life, Wish::Begin);

@@ -1,5 +1,6 @@
 //! What befalls the world, drawn from the seed when it begins; and the calm after it, in which everything must settle.
 
+use super::leases::free_within;
 use super::{Event, Published, Report, World};
 use crate::ids::{self, START};
 use crate::judge::{Breach, Checked, Rule};
@@ -208,7 +209,7 @@ impl World {
         let hopeful = self.events.iter().filter(|event| !event.accepted).count();
         let attempts = 6 * u32::try_from(self.store.rows.len() + hopeful).unwrap_or(u32::MAX);
         let waits = self.limits.near + self.limits.poll * 2;
-        let lease = self.weather.lease.map_or(Duration::ZERO, |lease| lease.free_within * 3);
+        let lease = self.weather.lease.map_or(Duration::ZERO, |lease| free_within(lease) * 3);
         delays + lease + Duration::from_secs(600) + (DEADLINE + waits) * attempts
     }
 
