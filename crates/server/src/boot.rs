@@ -14,19 +14,20 @@ use crate::engine::{Context, Inbox, Running};
 use crate::housekeeping::{self, Retention};
 use crate::ingest::{Batcher, Bounds};
 use crate::keyfile::{self, FreshKey};
+use crate::moves::Moves;
+use crate::node::{Node, Over, Tasks};
+use crate::opening::{self, NotOpened};
 use crate::outgoing::{self, Client};
+use crate::permit::Permit;
 use crate::room::Room;
 use crate::telemetry::metrics::Metrics;
 use crate::wake::Wake;
 use capa_webhooks_core::engine::Limits;
 use capa_webhooks_core::id::LifeId;
 use capa_webhooks_receiver::Signer;
-use capa_webhooks_store::seal::MasterKey;
-use capa_webhooks_store::sqlite::{Options, SqliteStore};
-use capa_webhooks_store::{KeyAdded, PlatformKey, Scopes, Store};
+use capa_webhooks_store::{PlatformKey, Scopes, Store};
 use rustls::pki_types::CertificateDer;
 use std::fmt;
-use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -34,9 +35,6 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-
-/// How many connections read from the embedded store.
-const READERS: usize = 4;
 
 /// What a caller may put in the place of the ordinary; the default is what production runs with.
 #[derive(Debug, Clone)]
@@ -51,6 +49,18 @@ pub struct Surroundings {
     pub free_space: FreeSpace,
     /// Certificate authorities that are trusted beside the system's.
     pub extra_roots: Vec<CertificateDer<'static>>,
+    /// A store that is open already, in the place of the configured one.
+    pub store: Option<OpenStore>,
+}
+
+/// A store that is open. Clones share one.
+#[derive(Clone)]
+pub struct OpenStore(pub Arc<dyn Store>);
+
+impl fmt::Debug for OpenStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OpenStore")
+    }
 }
 
 impl Default for Surroundings {
@@ -61,6 +71,7 @@ impl Default for Surroundings {
             bounds: Bounds::default(),
             free_space: FreeSpace::default(),
             extra_roots: Vec::new(),
+            store: None,
         }
     }
 }
@@ -72,7 +83,7 @@ pub struct Service {
     /// The address of the metrics.
     pub metrics_address: SocketAddr,
     app: App,
-    store: Arc<SqliteStore>,
+    store: Arc<dyn Store>,
     life: LifeId,
     clock: Clock,
     grace: Duration,
@@ -80,7 +91,9 @@ pub struct Service {
     listeners: Vec<JoinHandle<()>>,
     batcher: JoinHandle<()>,
     housekeeping: JoinHandle<()>,
-    disk: JoinHandle<()>,
+    /// `None` where the store is not on a disk of this machine.
+    disk: Option<JoinHandle<()>>,
+    node: Tasks,
     endpoints: JoinHandle<()>,
     announcing: JoinHandle<()>,
     engine: Running,
@@ -98,21 +111,24 @@ impl Service {
     /// # Errors
     /// What is in the way, and how to mend it.
     pub async fn start(config: Config, surroundings: Surroundings) -> Result<Self, String> {
-        let Surroundings { clock, limits, bounds, free_space, extra_roots } = surroundings;
+        let Surroundings { clock, limits, bounds, free_space, extra_roots, store } = surroundings;
         let metrics = Arc::new(Metrics::default());
         let wake = Wake::default();
         let listener = Listener::bind(config.listen, "--listen").await?;
         let metrics_listener = Listener::bind(config.metrics_listen, "--metrics-listen").await?;
         let (address, metrics_address) = (local(&listener)?, local(&metrics_listener)?);
 
-        let store = Arc::new(open_store(&config, &metrics).map_err(|error| error.to_string())?);
-        ensure_platform_key(&config, &*store, &clock).await?;
+        let store = match store {
+            Some(OpenStore(store)) => store,
+            None => opening::open(&config, &metrics).await.map_err(|error| error.to_string())?,
+        };
+        opening::ensure_platform_key(&config, &*store, &clock).await?;
+        let node = Node::join(store.clone(), clock, config.node_lease, metrics.clone()).await;
+        let node = node.map_err(|error| error.to_string())?;
+        let (life, clock) = (node.life, node.clock.clone());
         let client = Arc::new(client(&config, &clock, extra_roots)?);
         let defaults = Defaults { schedule: config.schedule.clone(), attempt_timeout: config.attempt_timeout };
-        let directory = Directory::new(store.clone(), client.clone(), defaults);
-
-        let life = LifeId::v7(clock.now(), clock::random_bytes());
-        store.begin_life(life, clock.now()).await.map_err(|error| error.to_string())?;
+        let directory = Directory::new(store.clone(), client.clone(), defaults, node.fresh.clone());
         let (inbox, room, door) = (Inbox::default(), Room::default(), Door::new(metrics.clone()));
         let batcher = Batcher {
             store: store.clone(),
@@ -121,7 +137,9 @@ impl Service {
             life,
             bounds,
             door: door.clone(),
+            fence: node.fence.clone(),
             room: room.clone(),
+            moves: node.moves.clone(),
             engine: inbox.sender(),
         };
         let (endpoints, announcements) = Endpoints::new(config.failing_after, metrics.clone());
@@ -138,23 +156,19 @@ impl Service {
             metrics: metrics.clone(),
             room,
             life,
+            fence: node.fence.clone(),
+            moves: node.moves.clone(),
+            nodes: node.nodes.clone(),
+            compare: node.compare,
             signature_headers: config.signature_headers.clone().into(),
         };
         let engine = inbox.start(context, limits, wake.clone());
         let (ingest, batcher) = batcher.start();
         let retention = Retention { notifications: config.retention, idempotency: config.idempotency_retention };
-        let StoreUrl::Sqlite(path) = &config.store;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let disk = Disk {
-            folder: folder.to_owned(),
-            reserve: config.disk_reserve,
-            free: free_space,
-            door,
-            metrics: metrics.clone(),
-        };
-        let disk = tokio::spawn(disk.watch(clock.clone()));
+        let disk = disk(&config, free_space, &door, &metrics).map(|disk| tokio::spawn(disk.watch(clock.clone())));
         let housekeeping = tokio::spawn(housekeeping::run(store.clone(), clock.clone(), metrics.clone(), retention));
 
+        let node = node.start(directory.clone(), door);
         let app = App::new(Parts {
             store: store.clone(),
             directory,
@@ -192,23 +206,29 @@ impl Service {
             batcher,
             housekeeping,
             disk,
+            node,
             endpoints: watching,
             announcing,
             engine,
         })
     }
 
-    /// Waits until a part that must run for ever has ended. That is a fault, and the process should end with it: the
-    /// next start takes up everything that is pending.
-    pub async fn failed(&mut self) -> String {
-        tokio::select! {
-            _ = &mut self.batcher => "the ingest ended".to_owned(),
-            _ = &mut self.housekeeping => "the housekeeping ended".to_owned(),
-            _ = &mut self.disk => "the look at the disk ended".to_owned(),
-            _ = &mut self.endpoints => "the look at the endpoints ended".to_owned(),
-            _ = &mut self.announcing => "the announcements ended".to_owned(),
-            () = self.engine.ended() => "the engine ended".to_owned(),
-        }
+    /// Waits until the service cannot go on, and says why. The process should end then: the next start takes up everything
+    /// that is pending.
+    pub async fn failed(&mut self) -> Failure {
+        let what = tokio::select! {
+            _ = &mut self.batcher => "the ingest",
+            _ = &mut self.housekeeping => "the housekeeping",
+            _ = ended(&mut self.disk) => "the look at the disk",
+            _ = &mut self.endpoints => "the look at the endpoints",
+            _ = &mut self.announcing => "the announcements",
+            () = self.engine.ended() => "the engine",
+            over = self.node.over() => match over {
+                Over::LifeEnded => return Failure::LifeEnded,
+                Over::TaskEnded => "the look at the other nodes",
+            },
+        };
+        Failure::PartEnded(what)
     }
 
     /// Stops the service: no new requests, then what is in flight, then what is unrecorded, then the life.
@@ -220,115 +240,46 @@ impl Service {
             _ = listener.await;
         }
         self.housekeeping.abort();
-        self.disk.abort();
+        self.disk.iter().for_each(JoinHandle::abort);
         self.endpoints.abort();
         self.announcing.abort();
         let finished = self.engine.stop(&self.clock, self.grace).await;
         if !finished {
             tracing::warn!("attempts were still in flight; they will be made again after the next start");
         }
+        self.node.stop();
         if let Err(error) = self.store.end_life(self.life, self.clock.now()).await {
-            tracing::warn!(%error, "the life could not be ended; the next start frees what it owns");
+            tracing::warn!(%error, "the life could not be ended; what it owns is freed by the next start, or by the other nodes");
         }
         tracing::info!("stopped");
     }
 }
 
-/// Opens the store with its master key, which the first start makes.
-///
-/// # Errors
-/// What is in the way, and how to mend it.
-fn open_store(config: &Config, metrics: &Arc<Metrics>) -> Result<SqliteStore, LocalError> {
-    let StoreUrl::Sqlite(path) = &config.store;
-    let key = master_key(config, path).map_err(LocalError::Other)?;
-    let metrics = metrics.clone();
-    let mut options = Options::new(key, Arc::new(clock::fill_random));
-    options.stopwatch = Arc::new(clock::monotonic_micros);
-    options.on_commit = Arc::new(move |commit| metrics.committed(commit.rows, commit.took));
-    options.readers = READERS;
-    SqliteStore::open(path, options).map_err(|error| match error {
-        capa_webhooks_store::Error::InUse(text) => LocalError::InUse(text),
-        other => LocalError::Other(other.to_string()),
-    })
+/// Why a service cannot go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// A part of it ended that must run for ever: a fault of ours. Nothing in memory is to be trusted.
+    #[error("{0} ended")]
+    PartEnded(&'static str),
+    /// Other nodes declared this one dead. All else is well: what is in flight may finish, and what was seen be recorded,
+    /// before the process ends.
+    #[error("other nodes declared this one dead, because it was silent for too long; start it again")]
+    LifeEnded,
 }
 
-fn master_key(config: &Config, store: &Path) -> Result<MasterKey, String> {
-    let file = &config.master_key_file;
-    if file.exists() {
-        return keyfile::read_master_key(file);
-    }
-    let name = file.display();
-    match SqliteStore::names_key(store).map_err(|error| error.to_string())? {
-        Some(id) => Err(format!(
-            "the store {} is sealed with the master key {id}, but its file {name} is missing; restore it from your \
-             copy, or say where it is with --master-key-file",
-            store.display()
-        )),
-        None => {
-            let key = keyfile::make_master_key(file)
-                .map_err(|error| format!("the master key file {name} cannot be made: {error}"))?;
-            tracing::info!(file = %name, key = %key.id(), "made a master key; keep a copy of the file in a safe place");
-            Ok(key)
-        }
-    }
+/// What watches the disk of a store in a file.
+fn disk(config: &Config, free: FreeSpace, door: &Door, metrics: &Arc<Metrics>) -> Option<Disk> {
+    let StoreUrl::Sqlite(path) = &config.store else { return None };
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let (door, metrics) = (door.clone(), metrics.clone());
+    Some(Disk { folder: folder.to_owned(), reserve: config.disk_reserve, free, door, metrics })
 }
 
-/// Makes the configured admin key exist; without one, and as long as no admin key is valid, makes one and writes it to
-/// a file.
-async fn ensure_platform_key(config: &Config, store: &dyn Store, clock: &Clock) -> Result<(), String> {
-    let keys = store.platform_keys().await.map_err(|error| error.to_string())?;
-    let (key, name) = match &config.platform_key {
-        Some(hidden) => {
-            let key = FreshKey::parse(&hidden.0).ok_or(
-                "CAPA_WEBHOOKS_PLATFORM_KEY must have the form <uuid>:<uuid>; `capa-webhooks keys new` makes one",
-            )?;
-            if let Some(entry) = keys.iter().find(|entry| entry.key.id == key.id) {
-                if entry.key.secret_hash != key.hash() {
-                    return Err(
-                        "CAPA_WEBHOOKS_PLATFORM_KEY has the id of a key that exists, with another secret; give \
-                                a key of its own"
-                            .to_owned(),
-                    );
-                }
-                if entry.revoked_at.is_some() {
-                    tracing::warn!(id = %key.id, "the configured platform key was revoked, and stays so");
-                }
-                return Ok(());
-            }
-            (key, "configured")
-        }
-        None if !keys.iter().any(|entry| entry.revoked_at.is_none() && entry.key.scopes.admin) => {
-            let file = &config.admin_key_file;
-            let shown = file.display();
-            // A start that was cut off may have written the file and not the key: then the file's key is taken.
-            let key = match std::fs::read_to_string(file) {
-                Ok(text) => FreshKey::parse(text.trim())
-                    .filter(|key| !keys.iter().any(|entry| entry.key.id == key.id))
-                    .ok_or_else(|| {
-                        format!("the admin key file {shown} holds no key, or a revoked one; move it away")
-                    })?,
-                Err(_) => {
-                    let key = FreshKey::make();
-                    keyfile::write_secret(file, &key.expose())
-                        .map_err(|error| format!("the admin key file {shown} cannot be made: {error}"))?;
-                    key
-                }
-            };
-            tracing::info!(file = %shown, "made an admin platform key");
-            if std::io::stdout().is_terminal() {
-                println!("platform-api-key: {}", key.expose());
-            }
-            (key, "first admin key")
-        }
-        None => return Ok(()),
-    };
-    let stored = PlatformKey { id: key.id, secret_hash: key.hash(), scopes: Scopes::ALL, name: name.to_owned() };
-    match store.add_platform_key(stored, clock.now()).await {
-        Ok(KeyAdded::New) => Ok(()),
-        Ok(KeyAdded::IdTaken | KeyAdded::UnknownPartner) => {
-            Err("the platform key's id is taken; give another".to_owned())
-        }
-        Err(error) => Err(error.to_string()),
+/// Waits for the end of a task that may not be there.
+async fn ended(task: &mut Option<JoinHandle<()>>) {
+    match task {
+        Some(task) => _ = task.await,
+        None => std::future::pending().await,
     }
 }
 
@@ -337,11 +288,11 @@ async fn ensure_platform_key(config: &Config, store: &dyn Store, clock: &Clock) 
 ///
 /// # Errors
 /// What is in the way, and how to mend it.
-pub async fn local_api(config: Config, key: &FreshKey) -> Result<App, LocalError> {
+pub async fn local_api(config: Config, key: &FreshKey) -> Result<App, NotOpened> {
     let metrics = Arc::new(Metrics::default());
     let clock = Clock::system();
-    let store: Arc<dyn Store> = Arc::new(open_store(&config, &metrics)?);
-    let client = Arc::new(client(&config, &clock, Vec::new()).map_err(LocalError::Other)?);
+    let store = opening::open(&config, &metrics).await?;
+    let client = Arc::new(client(&config, &clock, Vec::new()).map_err(NotOpened::Other)?);
     let defaults = Defaults { schedule: config.schedule.clone(), attempt_timeout: config.attempt_timeout };
     let inbox = Inbox::default();
     let batcher = Batcher {
@@ -351,11 +302,13 @@ pub async fn local_api(config: Config, key: &FreshKey) -> Result<App, LocalError
         life: LifeId::v7(clock.now(), clock::random_bytes()),
         bounds: Bounds::default(),
         door: Door::new(metrics.clone()),
+        fence: Permit::unlimited(),
         room: Room::default(),
+        moves: Moves::default(),
         engine: inbox.sender(),
     };
     Ok(App::new(Parts {
-        directory: Directory::new(store.clone(), client, defaults),
+        directory: Directory::new(store.clone(), client, defaults, Permit::unlimited()),
         // Nothing is sent, so nothing is announced.
         endpoints: Endpoints::new(config.failing_after, metrics.clone()).0,
         store,
@@ -375,17 +328,6 @@ pub async fn local_api(config: Config, key: &FreshKey) -> Result<App, LocalError
             name: "this command".to_owned(),
         }),
     }))
-}
-
-/// Why there is no API without a service.
-#[derive(Debug, thiserror::Error)]
-pub enum LocalError {
-    /// A service has the store open.
-    #[error("{0}")]
-    InUse(String),
-    /// Anything else.
-    #[error("{0}")]
-    Other(String),
 }
 
 fn client(config: &Config, clock: &Clock, extra_roots: Vec<CertificateDer<'static>>) -> Result<Client, String> {

@@ -5,9 +5,11 @@
 
 #![expect(clippy::disallowed_methods, reason = "this is the one place that may read clocks and random sources")]
 
-use capa_webhooks_core::time::Timestamp;
+use capa_webhooks_core::time::{Timestamp, Uptime};
 use rand::Rng as _;
 use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 
@@ -16,12 +18,28 @@ const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// Tells the time and waits.
 #[derive(Debug, Clone)]
-pub struct Clock(Source);
+pub struct Clock {
+    source: Source,
+    /// Milliseconds by which it is ahead of its source; `None` if it never is.
+    ahead: Option<Arc<AtomicI64>>,
+}
 
 #[derive(Debug, Clone)]
 enum Source {
     System,
     Stepped(watch::Receiver<Timestamp>),
+}
+
+impl Source {
+    fn now(&self) -> Timestamp {
+        match self {
+            Self::System => {
+                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+            }
+            Self::Stepped(now) => *now.borrow(),
+        }
+    }
 }
 
 /// Moves a stepped clock.
@@ -35,6 +53,22 @@ impl Stepper {
     }
 }
 
+/// Sets a clock that follows another: that of the store which several nodes share.
+#[derive(Debug, Clone)]
+pub struct Setter {
+    source: Source,
+    ahead: Arc<AtomicI64>,
+}
+
+impl Setter {
+    /// From now on the clock goes on from `now`. Gives by how many milliseconds that is ahead of the machine's own.
+    pub fn set(&self, now: Timestamp) -> i64 {
+        let ahead = now.as_millis() - self.source.now().as_millis();
+        self.ahead.store(ahead, Ordering::Relaxed);
+        ahead
+    }
+}
+
 /// The deadline passed first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Elapsed;
@@ -42,29 +76,59 @@ pub struct Elapsed;
 impl Clock {
     /// The machine's clock.
     pub const fn system() -> Self {
-        Self(Source::System)
+        Self { source: Source::System, ahead: None }
     }
 
     /// A clock that stands at `start` until it is moved.
     pub fn stepped(start: Timestamp) -> (Self, Stepper) {
         let (sender, receiver) = watch::channel(start);
-        (Self(Source::Stepped(receiver)), Stepper(sender))
+        (Self { source: Source::Stepped(receiver), ahead: None }, Stepper(sender))
+    }
+
+    /// The same clock, to be set by another. Every node over one store so counts due times alike.
+    pub fn settable(self) -> (Self, Setter) {
+        let ahead = Arc::new(AtomicI64::new(0));
+        let setter = Setter { source: self.source.clone(), ahead: ahead.clone() };
+        (Self { source: self.source, ahead: Some(ahead) }, setter)
     }
 
     /// Now.
     pub fn now(&self) -> Timestamp {
-        match &self.0 {
+        let now = self.source.now();
+        match &self.ahead {
+            None => now,
+            Some(ahead) => Timestamp::from_millis(now.as_millis().saturating_add(ahead.load(Ordering::Relaxed))),
+        }
+    }
+
+    /// How long the machine has been running, its sleep included. Nobody can set it.
+    pub fn uptime(&self) -> Uptime {
+        match &self.source {
             Source::System => {
-                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+                let rustix::time::Timespec { tv_sec, tv_nsec } =
+                    rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+                let millis = tv_sec.saturating_mul(1_000).saturating_add(tv_nsec / 1_000_000);
+                Uptime::from_millis(u64::try_from(millis).unwrap_or(0))
             }
-            Source::Stepped(now) => *now.borrow(),
+            Source::Stepped(now) => Uptime::from_millis(u64::try_from(now.borrow().as_millis()).unwrap_or(0)),
+        }
+    }
+
+    /// Waits until the machine has been running for so long.
+    pub async fn sleep_until_uptime(&self, moment: Uptime) {
+        loop {
+            let left = moment.since(self.uptime());
+            if left.is_zero() {
+                return;
+            }
+            // A machine that slept is noticed within a moment after it.
+            self.sleep(left.min(LONGEST_WAIT)).await;
         }
     }
 
     /// Waits until `moment`.
     pub async fn sleep_until(&self, moment: Timestamp) {
-        match &self.0 {
+        match &self.source {
             Source::System => loop {
                 let left = moment.since(self.now());
                 if left.is_zero() {
@@ -74,7 +138,8 @@ impl Clock {
             },
             Source::Stepped(now) => {
                 let mut now = now.clone();
-                if now.wait_for(|now| *now >= moment).await.is_err() {
+                let ahead = self.ahead.as_ref().map_or(0, |ahead| ahead.load(Ordering::Relaxed));
+                if now.wait_for(|now| now.as_millis().saturating_add(ahead) >= moment.as_millis()).await.is_err() {
                     // The stepper is gone: the moment will never come.
                     std::future::pending::<()>().await;
                 }
@@ -84,7 +149,7 @@ impl Clock {
 
     /// Waits for `duration`.
     pub async fn sleep(&self, duration: Duration) {
-        match &self.0 {
+        match &self.source {
             Source::System => tokio::time::sleep(duration).await,
             Source::Stepped(_) => self.sleep_until(self.now().plus(duration)).await,
         }
@@ -95,7 +160,7 @@ impl Clock {
     /// # Errors
     /// The time was up first; the work is dropped.
     pub async fn deadline<F: Future>(&self, within: Duration, work: F) -> Result<F::Output, Elapsed> {
-        match &self.0 {
+        match &self.source {
             Source::System => tokio::time::timeout(within, work).await.map_err(|_| Elapsed),
             Source::Stepped(_) => {
                 let end = self.sleep(within);
@@ -110,7 +175,7 @@ impl Clock {
 
     /// Starts measuring a duration.
     pub fn stopwatch(&self) -> Stopwatch {
-        match &self.0 {
+        match &self.source {
             Source::System => Stopwatch::System(Instant::now()),
             Source::Stepped(_) => Stopwatch::Stepped(self.clone(), self.now()),
         }
@@ -159,4 +224,32 @@ pub fn random_bytes<const N: usize>() -> [u8; N] {
 pub fn random_fraction() -> f64 {
     let [high, low] = [u32::from_le_bytes(random_bytes()), u32::from_le_bytes(random_bytes())];
     (f64::from(high) + f64::from(low) / 4_294_967_296.0) / 4_294_967_296.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_clock_that_was_set_goes_on_from_there() {
+        let start = Timestamp::from_millis(1_000_000);
+        let (clock, stepper) = Clock::stepped(start);
+        let (clock, setter) = clock.settable();
+        let before = clock.uptime();
+        assert_eq!(setter.set(start.plus(Duration::from_secs(60))), 60_000);
+        assert_eq!(clock.now(), start.plus(Duration::from_secs(60)));
+        assert_eq!(clock.uptime(), before, "nobody can set that");
+        stepper.advance(Duration::from_secs(2));
+        clock.sleep_until(start.plus(Duration::from_secs(62))).await;
+        clock.sleep_until_uptime(before.plus(Duration::from_secs(2))).await;
+        assert_eq!(setter.set(start), -2_000);
+        assert_eq!(clock.now(), start);
+    }
+
+    #[test]
+    fn the_uptime_goes_forward() {
+        let clock = Clock::system();
+        let before = clock.uptime();
+        assert!(before > Uptime::from_millis(0) && clock.uptime() >= before);
+    }
 }

@@ -5,15 +5,19 @@
 //! change was committed and before it is confirmed, so a confirmed change is in force at once. An answer that was read
 //! before such a change is not kept (`generation`). Whoever has to act on changes is told of them
 //! ([`Directory::tell_changes`]).
+//!
+//! Where several nodes share the store, what others changed is heard of ([`Directory::hear`]) about once a second. As long
+//! as nothing has been heard for too long, nothing is used from memory ([`Permit`]).
 
 use crate::outgoing::{Client, Target};
+use crate::permit::Permit;
 use capa_webhooks_core::engine::words::LaneLimits;
 use capa_webhooks_core::id::{KeyId, PartnerId};
 use capa_webhooks_core::notification::NotSent;
 use capa_webhooks_core::schedule::Schedule;
 use capa_webhooks_core::settings::AckRule;
 use capa_webhooks_receiver::{Secret, Signer};
-use capa_webhooks_store::{Error, Partner, PartnerKey, PlatformKey, Store};
+use capa_webhooks_store::{Changes, Error, Partner, PartnerKey, PlatformKey, Store};
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -72,6 +76,8 @@ pub struct Directory {
     store: Arc<dyn Store>,
     client: Arc<Client>,
     defaults: Arc<Defaults>,
+    /// Whether what is known may be used.
+    fresh: Permit,
     known: Arc<RwLock<Known>>,
 }
 
@@ -92,9 +98,9 @@ impl std::fmt::Debug for Directory {
 }
 
 impl Directory {
-    /// A directory of what `store` holds, for sending with `client`.
-    pub fn new(store: Arc<dyn Store>, client: Arc<Client>, defaults: Defaults) -> Self {
-        Self { store, client, defaults: Arc::new(defaults), known: Arc::default() }
+    /// A directory of what `store` holds, for sending with `client`. While `fresh` does not hold, it asks the store.
+    pub fn new(store: Arc<dyn Store>, client: Arc<Client>, defaults: Defaults, fresh: Permit) -> Self {
+        Self { store, client, defaults: Arc::new(defaults), fresh, known: Arc::default() }
     }
 
     /// The partner, for publishing and administration.
@@ -102,7 +108,7 @@ impl Directory {
     /// # Errors
     /// The store failed.
     pub async fn partner(&self, id: PartnerId) -> Result<Option<Arc<Profile>>, Error> {
-        let cached = self.read(|known| known.partners.get(&id).cloned());
+        let cached = self.known(|known| known.partners.get(&id).cloned());
         match cached {
             // "Nowhere to send" is never acted on from memory.
             Some(profile) if profile.unsendable().is_none() => Ok(Some(profile)),
@@ -115,7 +121,7 @@ impl Directory {
     /// # Errors
     /// The store failed.
     pub async fn partner_key(&self, id: KeyId) -> Result<Option<Arc<PartnerKey>>, Error> {
-        if let Some(key) = self.read(|known| known.partner_keys.get(&id).cloned()) {
+        if let Some(key) = self.known(|known| known.partner_keys.get(&id).cloned()) {
             return Ok(Some(key));
         }
         let generation = self.read(|known| known.generation);
@@ -129,7 +135,7 @@ impl Directory {
     /// # Errors
     /// The store failed.
     pub async fn platform_key(&self, id: KeyId) -> Result<Option<Arc<PlatformKey>>, Error> {
-        if let Some(key) = self.read(|known| known.platform_keys.get(&id).cloned()) {
+        if let Some(key) = self.known(|known| known.platform_keys.get(&id).cloned()) {
             return Ok(Some(key));
         }
         let generation = self.read(|known| known.generation);
@@ -159,6 +165,32 @@ impl Directory {
         known.platform_keys.remove(&id);
     }
 
+    /// Other nodes changed these.
+    pub fn hear(&self, changes: &Changes) {
+        if changes.partners.is_empty() && changes.keys.is_empty() {
+            return;
+        }
+        changes.partners.iter().for_each(|partner| self.forget(*partner));
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        known.generation += 1;
+        for key in &changes.keys {
+            known.partner_keys.remove(key);
+            known.platform_keys.remove(key);
+        }
+    }
+
+    /// Anything may have changed.
+    pub fn forget_all(&self) {
+        let partners: Vec<_> = {
+            let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+            known.generation += 1;
+            known.partner_keys.clear();
+            known.platform_keys.clear();
+            known.partners.keys().copied().collect()
+        };
+        partners.into_iter().for_each(|partner| self.forget(partner));
+    }
+
     async fn load_partner(&self, id: PartnerId) -> Result<Option<Arc<Profile>>, Error> {
         let generation = self.read(|known| known.generation);
         let Some(partner) = self.store.partner(id).await? else { return Ok(None) };
@@ -185,6 +217,11 @@ impl Directory {
             },
             partner,
         })
+    }
+
+    /// What is remembered, if it may be used.
+    fn known<T>(&self, look: impl FnOnce(&Known) -> Option<T>) -> Option<T> {
+        self.read(look).filter(|_| self.fresh.holds())
     }
 
     fn read<T>(&self, look: impl FnOnce(&Known) -> T) -> T {

@@ -1,7 +1,7 @@
 //! The door: whether new events are taken, and why not.
 //!
-//! Each [`Reason`] closes and opens it by itself: the ingest for its queue and for a store that is slow, the look at
-//! the disk for the reserve. What is undelivered never closes it: a receiver that is dead for a week concerns nobody
+//! Each [`Reason`] closes and opens it by itself: the ingest for its queue, for a store that is slow and for a lease that
+//! ran out, the look at the disk for the reserve. What is undelivered never closes it: a receiver that is dead for a week concerns nobody
 //! else. The log tells when it closes and when it opens, not of each caller who was turned away.
 
 use crate::telemetry::metrics::Metrics;
@@ -17,11 +17,13 @@ pub enum Reason {
     SlowStore,
     /// The disk has less free space than the reserve.
     DiskReserve,
+    /// The node has not renewed its lease for too long: another may think it dead.
+    Fenced,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 3] = [Self::QueueFull, Self::SlowStore, Self::DiskReserve];
+    pub const ALL: [Self; 4] = [Self::QueueFull, Self::SlowStore, Self::DiskReserve, Self::Fenced];
 
     /// The name in the metrics and in the log.
     pub const fn as_str(self) -> &'static str {
@@ -29,6 +31,7 @@ impl Reason {
             Self::QueueFull => "queue_full",
             Self::SlowStore => "slow_store",
             Self::DiskReserve => "disk_reserve",
+            Self::Fenced => "fenced",
         }
     }
 
@@ -38,6 +41,7 @@ impl Reason {
             Self::QueueFull => "Too many events wait to be stored.",
             Self::SlowStore => "The store takes too long to answer.",
             Self::DiskReserve => "The disk is nearly full.",
+            Self::Fenced => "This node has lost touch with the store.",
         }
     }
 
@@ -45,7 +49,7 @@ impl Reason {
     pub const fn retry_after(self) -> u64 {
         match self {
             Self::QueueFull => 1,
-            Self::SlowStore => 2,
+            Self::SlowStore | Self::Fenced => 2,
             Self::DiskReserve => 10,
         }
     }
@@ -54,7 +58,7 @@ impl Reason {
 /// The door. Clones share one.
 #[derive(Debug, Clone)]
 pub struct Door {
-    closed: Arc<[AtomicBool; 3]>,
+    closed: Arc<[AtomicBool; 4]>,
     metrics: Arc<Metrics>,
 }
 

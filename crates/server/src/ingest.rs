@@ -10,6 +10,8 @@
 
 use crate::clock::{Clock, Stopwatch};
 use crate::door::{Door, Reason};
+use crate::moves::Moves;
+use crate::permit::Permit;
 use crate::room::Room;
 use crate::telemetry::metrics::Metrics;
 use capa_webhooks_core::engine::Input;
@@ -44,7 +46,7 @@ impl Default for Bounds {
     }
 }
 
-/// Why events were not accepted. Nothing was stored.
+/// Why events were not accepted. Nothing was stored, unless the store's answer was lost.
 #[derive(Debug, thiserror::Error)]
 pub enum NotAccepted {
     /// The door is closed.
@@ -84,6 +86,7 @@ struct Load {
     oldest: Mutex<Option<Stopwatch>>,
     bounds: Bounds,
     door: Door,
+    fence: Permit,
     metrics: Arc<Metrics>,
 }
 
@@ -91,7 +94,7 @@ impl Ingest {
     /// Makes events durable. The answers come in their order.
     ///
     /// # Errors
-    /// Nothing was stored.
+    /// Nothing was stored, unless the store's answer was lost: what then came to be owned is taken up later.
     pub async fn accept(&self, events: Vec<Accept>) -> Result<Vec<Accepted>, NotAccepted> {
         let bytes: usize = events.iter().map(|accept| accept.event.body.len()).sum();
         let count = events.len();
@@ -139,6 +142,7 @@ impl Load {
     /// Closes or opens the door as things stand, and says why it is closed. A full queue closes it until half is free.
     fn look(&self) -> Option<Reason> {
         let waited = self.oldest.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(Stopwatch::elapsed);
+        self.door.set(Reason::Fenced, !self.fence.holds());
         self.door.set(Reason::SlowStore, waited.is_some_and(|waited| waited > self.bounds.wait));
         if self.door.is_closed(Reason::QueueFull)
             && self.events.load(Ordering::Relaxed) <= self.bounds.events / 2
@@ -168,8 +172,12 @@ pub struct Batcher {
     pub bounds: Bounds,
     /// Closed while more would have to wait.
     pub door: Door,
+    /// Whether this node may accept at all.
+    pub fence: Permit,
     /// What the engine has room for.
     pub room: Room,
+    /// Where it says what it is about to own.
+    pub moves: Moves,
     /// The engine.
     pub engine: mpsc::UnboundedSender<Input>,
 }
@@ -190,6 +198,7 @@ impl Batcher {
             oldest: Mutex::new(None),
             bounds: self.bounds,
             door: self.door.clone(),
+            fence: self.fence.clone(),
             metrics: self.metrics.clone(),
         });
         let clock = self.clock.clone();
@@ -231,6 +240,14 @@ impl Batcher {
     }
 
     async fn take(&self, waiting: Vec<Waiting>, gathered: usize, load: &Load) {
+        // It may have waited here while the process stood still.
+        if !self.fence.holds() {
+            for Waiting { events, bytes, answer, .. } in waiting {
+                load.subtract(events.len(), bytes);
+                _ = answer.send(Err(NotAccepted::Closed(Reason::Fenced)));
+            }
+            return;
+        }
         let now = self.clock.now();
         let mut batch = Vec::with_capacity(gathered);
         let mut callers = Vec::with_capacity(waiting.len());
@@ -247,6 +264,9 @@ impl Batcher {
                 batch.push(accept);
             }
         }
+        let watched = self.store.shared();
+        let moving: Vec<_> = jobs.iter().flatten().filter(|_| watched).map(|job| job.key).collect();
+        self.moves.begin(moving.iter().copied());
         match self.store.accept(batch, now).await {
             Ok(accepted) => self.hand_on(accepted, jobs, callers, load),
             Err(error) => {
@@ -258,6 +278,7 @@ impl Batcher {
                 }
             }
         }
+        self.moves.end(moving);
     }
 
     fn hand_on(

@@ -11,7 +11,7 @@
 //! | 5 | [`engine`] | lets `core` decide what the answer means, and records outcomes in batches |
 //!
 //! [`boot`] puts everything together and takes it apart again. [`directory`] knows partners and keys without asking
-//! the store each time. [`config`] reads what the operator decides. [`cli`] is the command line. [`clock`] is the only
+//! the store each time. [`node`] holds this node's place among others over the same store. [`config`] reads what the operator decides. [`cli`] is the command line. [`clock`] is the only
 //! place that reads a clock or a random source.
 
 pub mod api;
@@ -27,7 +27,11 @@ pub mod engine;
 pub mod housekeeping;
 pub mod ingest;
 pub mod keyfile;
+pub mod moves;
+pub mod node;
+pub mod opening;
 pub mod outgoing;
+pub mod permit;
 pub mod room;
 pub mod telemetry;
 pub mod wake;

@@ -236,6 +236,13 @@ impl ApiError {
             .retry_after(1)
     }
 
+    /// 503: the store's answer was lost, so nobody knows yet.
+    pub fn in_doubt() -> Self {
+        let cure = "It is not known whether this was done. Look before you repeat a change; publish again with the same \
+                    idempotency key, and it counts once.";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", "Service unavailable").detail("", cure).retry_after(1)
+    }
+
     /// 503: new events are not taken, and why.
     pub fn closed(reason: Reason) -> Self {
         let cure = "Nothing was stored. Try again after the seconds in the header retry-after.";
@@ -307,6 +314,10 @@ impl ApiError {
             capa_webhooks_store::Error::Unavailable(_) => {
                 tracing::warn!(%error, "a request was refused");
                 Self::unavailable()
+            }
+            capa_webhooks_store::Error::InDoubt(_) => {
+                tracing::warn!(%error, "a request is in doubt");
+                Self::in_doubt()
             }
             other => Self::fault(other),
         }

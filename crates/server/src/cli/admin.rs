@@ -1,12 +1,14 @@
-//! How commands reach the platform API: over HTTP while a service runs on the store, else within this process.
+//! How commands reach the platform API: over HTTP while a service has the store's file open, else within this process.
+//! In a store that nodes share, they hear of what a command changed as of what another node changed.
 //!
 //! Either way a command makes the same calls, so there is one way in which partners and keys change.
 
 use super::runtime;
 use crate::api::{self, App};
-use crate::boot::{LocalError, local_api};
+use crate::boot::local_api;
 use crate::config::Config;
 use crate::keyfile::FreshKey;
+use crate::opening::NotOpened;
 use axum::body::Body;
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
@@ -36,10 +38,10 @@ impl Admin {
         let key = FreshKey::make();
         match runtime.block_on(local_api(config.clone(), &key)) {
             Ok(app) => Ok(Self { reach: Reach::Local(app), key: key.expose(), runtime }),
-            Err(LocalError::InUse(_)) => {
+            Err(NotOpened::InUse(_)) => {
                 Ok(Self { reach: Reach::Service(reachable(config.listen)), key: admin_key(config)?, runtime })
             }
-            Err(LocalError::Other(problem)) => Err(problem),
+            Err(NotOpened::Other(problem)) => Err(problem),
         }
     }
 

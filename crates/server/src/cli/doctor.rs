@@ -1,14 +1,10 @@
 //! `capa-webhooks doctor`: proves that nothing accepted is stuck.
 
 use super::{load_config, runtime, with_settings};
-use crate::clock;
-use crate::config::StoreUrl;
-use crate::keyfile;
-use capa_webhooks_store::sqlite::{Options, SqliteStore};
-use capa_webhooks_store::{Examination, Store, Violation};
+use crate::opening;
+use capa_webhooks_store::{Examination, Violation};
 use clap::{ArgMatches, Command};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 const EXAMPLES: &str = "\
 What it proves, in one consistent read of the store, beside a running service or without one:
@@ -19,6 +15,7 @@ What it proves, in one consistent read of the store, beside a running service or
 
 Examples:
   capa-webhooks doctor
+  CAPA_WEBHOOKS_STORE=postgres://capa@db/capa capa-webhooks doctor
   capa-webhooks doctor --store sqlite:/var/lib/capa-webhooks/capa-webhooks.db --master-key-file /etc/capa-webhooks.key
 
 It exits with 0 if all is well and with 1 if anything is wrong.";
@@ -30,11 +27,8 @@ pub(super) fn command() -> Command {
 
 pub(super) fn run(given: &ArgMatches) -> Result<ExitCode, String> {
     let config = load_config(given)?;
-    let StoreUrl::Sqlite(path) = &config.store;
-    let key = keyfile::read_master_key(&config.master_key_file)?;
-    let options = Options::new(key, Arc::new(clock::fill_random));
     let examination = runtime()?.block_on(async {
-        let store = SqliteStore::open_read_only(path, options).map_err(|error| error.to_string())?;
+        let store = opening::open_to_examine(&config).await.map_err(|error| error.to_string())?;
         store.examine().await.map_err(|error| error.to_string())
     })?;
     print(&examination);

@@ -1,7 +1,7 @@
 //! `capa-webhooks serve`.
 
 use super::{load_config, runtime, with_settings};
-use crate::boot::{Service, Surroundings};
+use crate::boot::{Failure, Service, Surroundings};
 use crate::telemetry::log;
 use clap::{ArgMatches, Command};
 use std::process::ExitCode;
@@ -18,8 +18,12 @@ Examples:
 
   capa-webhooks serve --retry-delays 0s,1m,5m,10m,15m
 
+  CAPA_WEBHOOKS_STORE=postgres://capa:…@db/capa capa-webhooks serve --master-key-file /etc/capa-webhooks.key
+      One of several equal nodes over one PostgreSQL. All need the same master key and the same --node-lease.
+
 Signals: SIGTERM and SIGINT stop it: no new requests, then what is in flight is finished and recorded. A second one
-ends it at once; nothing is lost by that either.";
+ends it at once; nothing is lost by that either. A node that others have declared dead, because it was silent for too
+long, ends by itself with 1: let a supervisor start it again.";
 
 pub(super) fn command() -> Command {
     with_settings(Command::new("serve").about("Run the service").after_help(EXAMPLES), &[])
@@ -40,8 +44,13 @@ pub(super) fn run(given: &ArgMatches) -> Result<ExitCode, String> {
             _ = interrupt.recv() => None,
             what = service.failed() => Some(what),
         };
-        if let Some(what) = failed {
-            return Err(format!("{what}; see the log"));
+        match failed {
+            None => {}
+            Some(Failure::LifeEnded) => {
+                service.stop().await;
+                return Err(Failure::LifeEnded.to_string());
+            }
+            Some(failure) => return Err(format!("{failure}; see the log")),
         }
         tokio::select! {
             () = service.stop() => Ok(ExitCode::SUCCESS),

@@ -56,6 +56,8 @@ pub struct Config {
     pub operations_secret_file: PathBuf,
     /// After how long a failing endpoint is told.
     pub failing_after: Duration,
+    /// For how long a node over a shared store may be silent before the others think it dead.
+    pub node_lease: Duration,
     /// How long a stop waits for what is in flight.
     pub shutdown_grace: Duration,
     /// Which log lines are written.
@@ -73,6 +75,48 @@ pub struct Config {
 pub enum StoreUrl {
     /// In this file.
     Sqlite(PathBuf),
+    /// In this database.
+    Postgres(PostgresUrl),
+}
+
+/// The URL of a PostgreSQL database. Shows itself without its password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PostgresUrl(String);
+
+impl PostgresUrl {
+    /// The URL with this text, if it begins like one.
+    pub fn parse(text: &str) -> Option<Self> {
+        let rest = text.strip_prefix("postgres://").or_else(|| text.strip_prefix("postgresql://"))?;
+        (!rest.is_empty()).then(|| Self(text.to_owned()))
+    }
+
+    /// The whole of it, for the driver only.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for PostgresUrl {
+    /// Leaves out the password, and everything behind the question mark, where another one can stand.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (scheme, rest) = self.0.split_once("://").unwrap_or_default();
+        let rest = rest.split(['?', '#']).next().unwrap_or_default();
+        // A password that was not escaped may hold anything: all up to the last sign is kept back.
+        match rest.rsplit_once('@') {
+            Some((who, place)) => {
+                let user = who.split(':').next().unwrap_or_default();
+                let hidden = if who.contains(':') { ":***" } else { "" };
+                write!(f, "{scheme}://{user}{hidden}@{place}")
+            }
+            None => write!(f, "{scheme}://{rest}"),
+        }
+    }
+}
+
+impl fmt::Debug for PostgresUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PostgresUrl({self})")
+    }
 }
 
 /// The form of log lines.

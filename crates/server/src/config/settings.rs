@@ -1,6 +1,6 @@
 //! The table of settings.
 
-use super::{Config, Hidden, LogFormat, StoreUrl};
+use super::{Config, Hidden, LogFormat, PostgresUrl, StoreUrl};
 use capa_webhooks_core::destination::{Destinations, Ports};
 use capa_webhooks_core::duration::{parse_duration, parse_size};
 use capa_webhooks_core::event::catalogue::Catalogue;
@@ -90,7 +90,9 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         key: "store",
         default: "sqlite:data/capa-webhooks.db",
-        help: "Where everything is kept: `sqlite:` and the path of a file, which is made if it is missing.",
+        help: "Where everything is kept: `sqlite:` and the path of a file, which is made if it is missing; or the URL of \
+               a PostgreSQL database that several nodes share, `postgres://user@host/database`. A URL with a password \
+               belongs in the environment or the file, where other users of the machine do not see it.",
         secret: false,
         read: |text, config, _| put(&mut config.store, store_url(text)),
     },
@@ -98,7 +100,8 @@ pub const SETTINGS: &[Setting] = &[
         key: "platform_key",
         default: "none",
         help: "An admin platform key, `<uuid>:<uuid>`, that is made to exist at start and stays valid until revoked. \
-               Without one, the first start makes one and writes it to `admin_key_file`.",
+               Without one, the first start of a store in a file makes one and writes it to `admin_key_file`; for \
+               PostgreSQL, `capa-webhooks keys create` makes the first.",
         secret: true,
         read: |text, config, _| {
             config.platform_key = Some(Hidden(text.to_owned()));
@@ -115,8 +118,9 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         key: "master_key_file",
         default: "capa-webhooks.key",
-        help: "The key that seals secrets and payloads at rest. Made with mode 0600 on the first start. Keep it apart \
-               from the store's backups, and keep a copy: without it nothing in the store can be read.",
+        help: "The key that seals secrets and payloads at rest. Made with mode 0600 on the first start of a store in a \
+               file; with PostgreSQL it must be there, the same on every node: `capa-webhooks keys master` makes one. \
+               Keep it apart from the store's backups, and keep a copy: without it nothing in the store can be read.",
         secret: false,
         read: |text, config, _| put(&mut config.master_key_file, path(text)),
     },
@@ -208,7 +212,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         key: "disk_reserve",
         default: "256MiB",
-        help: "With less free space than this where the store lies, new events are refused with 503, while what is \
+        help: "With less free space than this where the store's file lies, new events are refused with 503, while what is \
                accepted already is delivered and recorded: 0B (no reserve) to 1024GiB.",
         secret: false,
         read: |text, config, _| put(&mut config.disk_reserve, disk_size(text)),
@@ -269,6 +273,15 @@ pub const SETTINGS: &[Setting] = &[
         read: |text, config, _| put(&mut config.operations_secret_file, path(text)),
     },
     Setting {
+        key: "node_lease",
+        default: "15s",
+        help: "Only where several nodes share the store: a node that gave no sign of life for so long is thought dead, \
+               and the others take over what it had in hand: 3s to 10m. All nodes must have the same. A node gives six \
+               signs in this time, and itself stops accepting and sending after two thirds of it without one.",
+        secret: false,
+        read: |text, config, _| put(&mut config.node_lease, duration_within(text, "3s", "10m")),
+    },
+    Setting {
         key: "shutdown_grace",
         default: "20s",
         help: "How long a stop waits for attempts in flight: 0s to 5m. What is not finished is attempted again after \
@@ -316,6 +329,7 @@ pub(super) fn defaults() -> Config {
         failing_after: Duration::from_secs(15 * 60),
         operations_url: None,
         operations_secret_file: PathBuf::from("capa-webhooks.operations-secret"),
+        node_lease: Duration::from_secs(15),
         shutdown_grace: Duration::from_secs(20),
         log: "info".to_owned(),
         log_format: None,
@@ -341,7 +355,11 @@ fn socket_address(text: &str) -> Result<SocketAddr, String> {
 fn store_url(text: &str) -> Result<StoreUrl, String> {
     match text.split_once(':') {
         Some(("sqlite", file)) if !file.is_empty() && !file.starts_with("//") => Ok(StoreUrl::Sqlite(file.into())),
-        _ => Err("must be sqlite: and the path of a file, such as sqlite:data/capa-webhooks.db".to_owned()),
+        _ => PostgresUrl::parse(text).map(StoreUrl::Postgres).ok_or_else(|| {
+            "must be sqlite: and the path of a file, such as sqlite:data/capa-webhooks.db, or a URL such as \
+             postgres://user@host/database"
+                .to_owned()
+        }),
     }
 }
 

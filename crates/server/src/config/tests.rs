@@ -63,6 +63,10 @@ fn wrong_values_are_refused() {
         ("listen", "localhost:80"),
         ("store", "mysql://x"),
         ("store", "sqlite:"),
+        ("store", "postgres:"),
+        ("store", "postgres://"),
+        ("node_lease", "2s"),
+        ("node_lease", "11m"),
         ("allow_addresses", "10.0.0.0"),
         ("allow_ports", "0443x"),
         ("allow_ports", ""),
@@ -103,6 +107,22 @@ fn unknown_keys_of_the_file_are_refused_with_the_nearest() {
 fn secrets_are_not_shown() {
     let config = load(&[("CAPA_WEBHOOKS_PLATFORM_KEY", "abc:def")], &[]).unwrap();
     assert!(!format!("{config:?}").contains("abc"));
+}
+
+#[test]
+fn a_database_is_shown_without_its_password() {
+    for (url, shown) in [
+        ("postgres://db.example/capa", "postgres://db.example/capa"),
+        ("postgresql://capa@db:5433/capa?sslmode=require", "postgresql://capa@db:5433/capa"),
+        ("postgres://capa:pass%40word@db/capa", "postgres://capa:***@db/capa"),
+        ("postgres://capa:pass@w/ord@db/capa?password=password", "postgres://capa:***@db/capa"),
+        ("postgres://db/capa?user=capa&password=password", "postgres://db/capa"),
+    ] {
+        let config = load(&[("CAPA_WEBHOOKS_STORE", url)], &[]).unwrap();
+        let StoreUrl::Postgres(parsed) = &config.store else { panic!("{url}") };
+        assert_eq!((parsed.to_string().as_str(), parsed.expose()), (shown, url));
+        assert!(!format!("{config:?}").contains("word"), "{url}");
+    }
 }
 
 #[test]

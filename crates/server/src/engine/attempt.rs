@@ -26,6 +26,12 @@ pub(super) async fn make(context: &Context, job: Job) -> Input {
         return Input::Unsendable { key, reason };
     }
     let Some(target) = &profile.target else { return Input::Unsendable { key, reason: NotSent::NoUrl } };
+    // Last of all, because the look-up may have taken long: another node may make this attempt before long.
+    if !context.fence.holds() {
+        context.metrics.fenced();
+        tracing::debug!(notification = %key.id, "not attempted: this node has lost touch with the store");
+        return Input::Postponed { key };
+    }
     post(context, &job, &profile, target).await
 }
 

@@ -1,13 +1,15 @@
 //! Tells the engine partners' own limits: when a lane begins, and after every change.
 //!
 //! One task asks for them one after the other, so that an answer from before a change never comes after one from
-//! after it.
+//! after it. Where several nodes share the store, each takes its share of them; when a node comes or goes, those who have
+//! limits are told anew.
 
 use super::{Context, STORE_PAUSE};
 use capa_webhooks_core::engine::Input;
 use capa_webhooks_core::engine::words::LaneLimits;
 use capa_webhooks_core::id::PartnerId;
-use tokio::sync::mpsc;
+use std::collections::HashSet;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 /// Starts the task. It ends when the set that it comes in is dropped.
@@ -28,11 +30,27 @@ async fn run(
     again: mpsc::UnboundedSender<PartnerId>,
     reports: mpsc::UnboundedSender<Input>,
 ) {
-    while let Some(partner) = wanted.recv().await {
+    let mut nodes = context.nodes.clone();
+    let mut limited = HashSet::new();
+    loop {
+        let partner = tokio::select! {
+            partner = wanted.recv() => partner,
+            () = changed(&mut nodes) => {
+                limited.iter().for_each(|partner| _ = again.send(*partner));
+                continue;
+            }
+        };
+        let Some(partner) = partner else { return };
         match context.directory.partner(partner).await {
             Ok(profile) => {
                 // Of a partner that is gone nothing is sent; its lane must find that out.
                 let limits = profile.map_or_else(LaneLimits::default, |profile| profile.limits);
+                if limits == LaneLimits::default() {
+                    limited.remove(&partner);
+                } else {
+                    limited.insert(partner);
+                }
+                let limits = limits.shared_by(*nodes.borrow());
                 _ = reports.send(Input::LaneLimits { partner, limits });
             }
             Err(error) => {
@@ -45,5 +63,12 @@ async fn run(
                 });
             }
         }
+    }
+}
+
+/// Waits until there are more or fewer nodes; for ever where there is only one.
+async fn changed(nodes: &mut watch::Receiver<usize>) {
+    if nodes.changed().await.is_err() {
+        std::future::pending::<()>().await;
     }
 }

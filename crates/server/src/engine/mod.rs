@@ -2,19 +2,23 @@
 //!
 //! One task owns the [`Engine`]. It takes in what happened, in batches, and carries out what the engine says: attempts
 //! run as tasks of their own (`attempt`), outcomes go to the recorder (`recorder`), claims and releases to the
-//! store, and partners' own limits are looked up (`limits`). Everything reports back through the same channel.
+//! store, and partners' own limits are looked up (`limits`). Everything reports back through the same channel. Where the
+//! store is shared, what is owned is compared with what is held (`compare`).
 //!
 //! Stopping: the engine starts nothing new; what is in flight may finish within the grace period; what was seen is
 //! recorded; what the life still owns is freed.
 
 mod attempt;
+mod compare;
 mod limits;
 mod recorder;
 
 use crate::clock::Clock;
 use crate::directory::Directory;
 use crate::endpoints::Endpoints;
+use crate::moves::Moves;
 use crate::outgoing::Client;
+use crate::permit::Permit;
 use crate::room::Room;
 use crate::telemetry::metrics::{Holds, Metrics};
 use crate::wake::Wake;
@@ -22,6 +26,7 @@ use capa_webhooks_core::engine::words::{Claim, Record};
 use capa_webhooks_core::engine::{Action, Engine, Input, Limits, Wanted};
 use capa_webhooks_core::id::{LifeId, NotificationKey, PartnerId};
 use capa_webhooks_store::Store;
+use compare::{Comparing, Owned};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -51,6 +56,14 @@ pub struct Context {
     pub room: Room,
     /// Who owns what is held here.
     pub life: LifeId,
+    /// Whether this node may send at all.
+    pub fence: Permit,
+    /// What takes part in transactions.
+    pub moves: Moves,
+    /// How many nodes are alive.
+    pub nodes: watch::Receiver<usize>,
+    /// How often what is owned is compared with what is held, and up to how much later; `None` where it is not.
+    pub compare: Option<(Duration, Duration)>,
     /// Header names that carry the hex signature.
     pub signature_headers: Arc<[http::HeaderName]>,
 }
@@ -122,8 +135,11 @@ impl Inbox {
         let (drain, draining) = watch::channel(false);
         let (records, recorder) = recorder::start(context.clone(), self.sender.clone());
         let (limits_of, telling) = limits::start(context.clone(), self.sender.clone());
+        let (answers, owned) = mpsc::unbounded_channel();
         let driver = Driver {
             engine: Engine::new(limits),
+            comparing: Comparing::new(&context, answers),
+            owned,
             inputs: self.receiver,
             reports: self.sender,
             records,
@@ -148,6 +164,9 @@ struct Driver {
     _telling: JoinSet<()>,
     wake: Wake,
     draining: watch::Receiver<bool>,
+    comparing: Comparing,
+    /// What is owned, when it was asked for.
+    owned: mpsc::UnboundedReceiver<Owned>,
     context: Context,
 }
 
@@ -156,13 +175,27 @@ impl Driver {
         let mut inputs = vec![Input::Tick];
         let mut actions = Vec::new();
         let mut drained = false;
+        let mut answered: Option<Owned> = None;
         loop {
             let now = self.context.clock.now();
+            let mut claim_ended = false;
             for input in inputs.drain(..) {
+                claim_ended |= matches!(input, Input::Claimed { .. } | Input::ClaimFailed);
                 self.engine.step(now, input, &mut actions);
+            }
+            if claim_ended {
+                self.comparing.claim_ended(&self.context);
             }
             for action in actions.drain(..) {
                 self.carry_out(action);
+            }
+            if let Some(owned) = answered.take() {
+                let forgotten = self.comparing.concludes(&self.context, owned, &self.engine);
+                inputs.extend(forgotten.into_iter().map(Input::Accepted));
+                if let Some(claim) = self.comparing.kept_claim() {
+                    self.carry_out(Action::Claim(claim));
+                }
+                continue;
             }
             self.context.room.set(self.engine.has_room());
             self.context.metrics.holds(Holds {
@@ -177,10 +210,20 @@ impl Driver {
             let wake_at = self.engine.wake_at();
             tokio::select! {
                 biased;
+                // First, because there may always be reports, and claims wait for this.
+                Some(owned) = self.owned.recv() => {
+                    // What the engine was told before the store answered must be known to it first.
+                    while let Ok(input) = self.inputs.try_recv() {
+                        inputs.push(input);
+                    }
+                    answered = Some(owned);
+                }
+                () = self.comparing.due(&self.context.clock) => self.comparing.begin(&self.context),
                 _ = self.inputs.recv_many(&mut inputs, STEPS) => {}
                 () = self.wake.woken() => inputs.push(Input::Poked),
                 _ = self.draining.wait_for(|draining| *draining), if !drained => {
                     drained = true;
+                    self.comparing.end();
                     inputs.push(Input::Drain);
                 }
                 () = wait_until(&self.context.clock, wake_at) => inputs.push(Input::Tick),
@@ -188,7 +231,7 @@ impl Driver {
         }
     }
 
-    fn carry_out(&self, action: Action) {
+    fn carry_out(&mut self, action: Action) {
         let reports = self.reports.clone();
         match action {
             Action::Attempt(job) => {
@@ -200,12 +243,14 @@ impl Driver {
             }
             Action::Record(record) => _ = self.records.send(*record),
             Action::Claim(wanted) => {
+                let Some(wanted) = self.comparing.lets_pass(&self.context, wanted) else { return };
                 let context = self.context.clone();
                 tokio::spawn(async move { _ = reports.send(claim(&context, wanted).await) });
             }
             Action::Release(keys) => {
                 let context = self.context.clone();
                 context.metrics.released(keys.len());
+                context.moves.begin(keys.iter().copied());
                 tokio::spawn(async move { release(&context, keys).await });
             }
             // The task that listens ends with this one.
@@ -255,10 +300,16 @@ async fn claim(context: &Context, wanted: Wanted) -> Input {
     }
 }
 
-/// Gives rows up. Until it succeeds they are owned by this life and held by nobody, so it is tried until it does.
+/// Gives rows up. Until it succeeds they are owned by this life and held by nobody, so it is tried until it does. Not
+/// where the store is shared: what failed there may have been done, and the same rows claimed again since. There the next
+/// comparison finds what is still owned.
 async fn release(context: &Context, keys: Vec<NotificationKey>) {
     while let Err(error) = context.store.release(context.life, keys.clone()).await {
-        tracing::error!(%error, count = keys.len(), "notifications could not be released; trying again");
+        tracing::error!(%error, count = keys.len(), "notifications could not be released; they are later");
+        if context.store.shared() {
+            break;
+        }
         context.clock.sleep(STORE_PAUSE).await;
     }
+    context.moves.end(keys);
 }

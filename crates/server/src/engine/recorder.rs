@@ -8,6 +8,7 @@
 use super::{Context, STORE_PAUSE};
 use capa_webhooks_core::engine::Input;
 use capa_webhooks_core::engine::words::{Record, Recorded};
+use capa_webhooks_store::Error;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::mpsc;
 
@@ -41,22 +42,31 @@ async fn run(context: Context, mut records: mpsc::UnboundedReceiver<Record>, rep
 }
 
 async fn take(context: &Context, batch: Vec<Record>, reports: &mpsc::UnboundedSender<Input>) {
-    let answers = record(context, &batch).await;
+    let (answers, repeated) = record(context, &batch).await;
+    context.moves.moved(batch.iter().map(|record| record.key));
     for (record, recorded) in batch.into_iter().zip(answers) {
         match recorded {
             Recorded::Applied => context.metrics.recorded(record.next),
+            // It was recorded the first time, then, or comes late indeed. Either way the engine forgets it; if it is
+            // still owned, the next comparison finds it.
+            Recorded::Late if repeated => {
+                tracing::info!(notification = %record.key.id, "an outcome was recorded again after a lost answer");
+            }
             Recorded::Late => tracing::warn!(notification = %record.key.id, "an outcome came late"),
         }
         _ = reports.send(Input::Recorded { key: record.key, turn: record.turn, recorded });
     }
 }
 
-async fn record(context: &Context, batch: &[Record]) -> Vec<Recorded> {
+/// The answers, and whether an earlier try may have been carried out.
+async fn record(context: &Context, batch: &[Record]) -> (Vec<Recorded>, bool) {
+    let mut repeated = false;
     loop {
         match context.store.record(context.life, batch).await {
-            Ok(answers) => return answers,
+            Ok(answers) => return (answers, repeated),
             Err(error) => {
                 tracing::error!(%error, outcomes = batch.len(), "outcomes could not be recorded; trying again");
+                repeated |= matches!(error, Error::InDoubt(_));
                 context.clock.sleep(STORE_PAUSE).await;
             }
         }

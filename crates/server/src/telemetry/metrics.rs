@@ -64,6 +64,10 @@ pub struct Metrics {
     oldest_unsettled: Gauge<f64, AtomicU64>,
     commit_seconds: Histogram,
     commit_rows: Histogram,
+    nodes: Gauge,
+    lives_ended: Counter,
+    fenced: Counter,
+    taken_up: Counter,
 }
 
 impl fmt::Debug for Metrics {
@@ -100,6 +104,10 @@ impl Default for Metrics {
             oldest_unsettled: Gauge::default(),
             commit_seconds,
             commit_rows,
+            nodes: Gauge::default(),
+            lives_ended: Counter::default(),
+            fenced: Counter::default(),
+            taken_up: Counter::default(),
             registry: Registry::default(),
         };
         registry.register("accepted", "Events made durable", metrics.accepted.clone());
@@ -138,6 +146,10 @@ impl Default for Metrics {
         );
         registry.register_with_unit("commit", "How long commits took", Unit::Seconds, metrics.commit_seconds.clone());
         registry.register("commit_rows", "Rows in a commit", metrics.commit_rows.clone());
+        registry.register("nodes", "Nodes over the store that are alive, this one included", metrics.nodes.clone());
+        registry.register("lives_ended", "Silent nodes that this one declared dead", metrics.lives_ended.clone());
+        registry.register("fenced", "Attempts put off for want of touch with the store", metrics.fenced.clone());
+        registry.register("taken_up", "Notifications taken up after a lost answer", metrics.taken_up.clone());
         Self { registry, ..metrics }
     }
 }
@@ -240,6 +252,26 @@ impl Metrics {
     /// The engine gave up notifications for which it has no room; they are claimed later.
     pub fn released(&self, count: usize) {
         self.released.inc_by(count as u64);
+    }
+
+    /// So many nodes are alive.
+    pub fn nodes(&self, count: usize) {
+        self.nodes.set(signed(count as u64));
+    }
+
+    /// So many silent nodes were declared dead.
+    pub fn lives_ended(&self, count: usize) {
+        self.lives_ended.inc_by(count as u64);
+    }
+
+    /// An attempt was put off, because this node has lost touch with the store.
+    pub fn fenced(&self) {
+        self.fenced.inc();
+    }
+
+    /// Notifications were taken up that the store says this node owns, and that it had forgotten.
+    pub fn taken_up(&self, count: usize) {
+        self.taken_up.inc_by(count as u64);
     }
 
     /// What is still to be done.

@@ -23,6 +23,7 @@ mod lists;
 mod logs;
 mod manual_retry;
 mod memory;
+mod nodes;
 mod not_sent;
 mod operations;
 mod partners;

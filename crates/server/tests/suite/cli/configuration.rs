@@ -7,6 +7,7 @@ fn wrong_values_are_named_all_at_once() {
     let mut place = Place::new();
     let variables = [
         ("CAPA_WEBHOOKS_LISTEN", "nowhere", "must be an address and a port"),
+        ("CAPA_WEBHOOKS_NODE_LEASE", "1s", "must be from 3s to 10m"),
         ("CAPA_WEBHOOKS_STORE", "mysql://x", "must be sqlite:"),
         ("CAPA_WEBHOOKS_ALLOW_HTTP", "yes", "must be true or false"),
         ("CAPA_WEBHOOKS_ALLOW_ADDRESSES", "10.0.0.0/99", "must be a list of ranges"),
@@ -50,6 +51,19 @@ fn a_platform_key_of_another_form_is_refused() {
     let said = place.bad(&["serve", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]);
     assert!(said.contains("CAPA_WEBHOOKS_PLATFORM_KEY must have the form <uuid>:<uuid>"), "{said}");
     assert!(!said.contains("topsecret"), "{said}");
+}
+
+#[test]
+fn a_shared_store_needs_a_master_key_that_is_there() {
+    let mut place = Place::new();
+    place.set("CAPA_WEBHOOKS_STORE", "postgres://capa:topsecret@127.0.0.1:1/capa");
+    let free = ["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"];
+    for command in [&["serve", free[0], free[1], free[2], free[3]][..], &["doctor"], &["keys", "list"]] {
+        let said = place.bad(command);
+        assert!(said.contains("capa-webhooks.key is missing") && said.contains("keys master --out"), "{said}");
+        assert!(!said.contains("topsecret"), "{said}");
+    }
+    assert_eq!(place.names("."), ["tmp"], "nothing is made: another node would make another key");
 }
 
 #[test]

@@ -15,6 +15,7 @@ pub(crate) mod patience;
 pub(crate) mod program;
 pub(crate) mod receiver;
 mod running;
+pub(crate) mod shared;
 mod verify;
 mod words;
 
@@ -23,13 +24,15 @@ pub(crate) use http::{Call, Reply, details_of};
 pub(crate) use partner::Partner;
 pub(crate) use words::{later, moment, on_ramp, seconds, verified};
 
-use capa_webhooks::boot::Surroundings;
+use capa_webhooks::boot::{Failure, OpenStore, Surroundings};
 use capa_webhooks::clock::{Clock, Stepper};
 use capa_webhooks::config::{Config, Sources};
+use capa_webhooks_core::engine::Limits;
 use http::Wire;
 use receiver::{Endpoint, Receiver};
 use running::Running;
 use serde_json::{Value, json};
+use shared::SharedStore;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -72,6 +75,16 @@ impl World {
         Self::begin(settings, None, false, surroundings).await
     }
 
+    /// Over a store that it shares with other nodes, see [`shared`]; the clock is stepped.
+    pub(crate) async fn sharing(settings: &[(&'static str, &str)], limits: Limits) -> (Self, SharedStore) {
+        let folder = tempfile::tempdir().unwrap();
+        let (clock, stepper) = Clock::stepped(moment(START));
+        let store = SharedStore::open(&folder.path().join("shared.db"), clock.clone());
+        let open = Some(OpenStore(Arc::new(store.clone())));
+        let surroundings = Surroundings { clock, limits, store: open, ..Surroundings::default() };
+        (Self::begin_on(folder, settings, None, surroundings, Some(stepper)).await, store)
+    }
+
     /// With a configuration file.
     pub(crate) async fn with_file(file: &str) -> Self {
         Self::begin(&[], Some(file), false, Surroundings::default()).await
@@ -88,7 +101,23 @@ impl World {
         system: bool,
         surroundings: Surroundings,
     ) -> Self {
+        let (clock, stepper) = if system {
+            (Clock::system(), None)
+        } else {
+            let (clock, stepper) = Clock::stepped(moment(START));
+            (clock, Some(stepper))
+        };
         let folder = tempfile::tempdir().unwrap();
+        Self::begin_on(folder, settings, file, Surroundings { clock, ..surroundings }, stepper).await
+    }
+
+    async fn begin_on(
+        folder: TempDir,
+        settings: &[(&'static str, &str)],
+        file: Option<&str>,
+        surroundings: Surroundings,
+        stepper: Option<Stepper>,
+    ) -> Self {
         let path = |name: &str| folder.path().join(name).display().to_string();
         let mut flags = BTreeMap::from([
             ("listen", "127.0.0.1:0".to_owned()),
@@ -108,18 +137,12 @@ impl World {
             std::fs::write(&path, text).unwrap();
             path
         });
-        let (clock, stepper) = if system {
-            (Clock::system(), None)
-        } else {
-            let (clock, stepper) = Clock::stepped(moment(START));
-            (clock, Some(stepper))
-        };
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut world = Self {
             running: None,
             receiver: Receiver::start().await,
-            surroundings: Surroundings { clock: clock.clone(), ..surroundings },
-            clock,
+            clock: surroundings.clock.clone(),
+            surroundings,
             stepper,
             settings: flags,
             file,
@@ -129,6 +152,12 @@ impl World {
         };
         world.start_service().await;
         world
+    }
+
+    /// Waits until the service says that it cannot go on.
+    pub(crate) async fn failed(&mut self) -> Failure {
+        let running = self.running.as_mut().expect("the service runs");
+        patience::within("the service to fail", running.service.failed()).await
     }
 
     /// Starts the service again on the same folder, after [`Self::stop`] or [`Self::crash`].

@@ -1,0 +1,108 @@
+//! Compares now and then what this life owns in the store with what the engine holds, and takes up what was forgotten: a
+//! commit went through, and its answer was lost. What is decided is decided in `core`
+//! ([`capa_webhooks_core::lease::comparison`]); nothing of this is done where the store is not shared.
+
+use super::Context;
+use crate::clock::{Clock, random_fraction};
+use capa_webhooks_core::engine::words::Job;
+use capa_webhooks_core::engine::{Engine, Wanted};
+use capa_webhooks_core::time::Uptime;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// What the store says that this life owns; `None` if it did not say.
+pub(super) type Owned = Option<Vec<Job>>;
+
+/// When the next comparison is due, and the claim that waits for the one under way.
+pub(super) struct Comparing {
+    due: Option<Uptime>,
+    kept: Option<Wanted>,
+    answers: mpsc::UnboundedSender<Owned>,
+    ended: bool,
+}
+
+impl Comparing {
+    pub(super) fn new(context: &Context, answers: mpsc::UnboundedSender<Owned>) -> Self {
+        Self { due: next(context), kept: None, answers, ended: false }
+    }
+
+    /// Waits until a comparison is due.
+    pub(super) async fn due(&self, clock: &Clock) {
+        match self.due {
+            Some(due) => clock.sleep_until_uptime(due).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// A comparison is due: the store is asked, at once or when the claims under way have ended.
+    pub(super) fn begin(&mut self, context: &Context) {
+        self.due = next(context);
+        self.ask(context);
+    }
+
+    /// A claim has come back.
+    pub(super) fn claim_ended(&self, context: &Context) {
+        if context.moves.claim_ends() {
+            self.ask(context);
+        }
+    }
+
+    /// Gives the claim back if it may begin now, and keeps it if not.
+    pub(super) fn lets_pass(&mut self, context: &Context, claim: Wanted) -> Option<Wanted> {
+        if context.moves.claim_begins() {
+            return Some(claim);
+        }
+        self.kept = Some(claim);
+        None
+    }
+
+    /// The claim that waited, if one did and is still wanted.
+    pub(super) fn kept_claim(&mut self) -> Option<Wanted> {
+        self.kept.take().filter(|_| !self.ended)
+    }
+
+    /// The store has answered: what was forgotten.
+    pub(super) fn concludes(&self, context: &Context, owned: Owned, engine: &Engine) -> Vec<Job> {
+        let owned = owned.filter(|_| !self.ended);
+        let forgotten = context.moves.comparison_concludes(owned, engine.keys());
+        if !forgotten.is_empty() {
+            tracing::warn!(count = forgotten.len(), "took up notifications whose commit had lost its answer");
+            context.metrics.taken_up(forgotten.len());
+        }
+        forgotten
+    }
+
+    /// The node is stopping: nothing more is taken up.
+    pub(super) fn end(&mut self) {
+        self.ended = true;
+        self.due = None;
+    }
+
+    fn ask(&self, context: &Context) {
+        if self.ended || !context.moves.comparison_begins() {
+            return;
+        }
+        let (store, life, answers) = (context.store.clone(), context.life, self.answers.clone());
+        tokio::spawn(async move {
+            // In a task of its own: claims wait for an answer, also if this should panic.
+            let owned = match tokio::spawn(async move { store.owned(life).await }).await {
+                Ok(Ok(owned)) => Some(owned),
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "what this node owns could not be read");
+                    None
+                }
+                Err(error) => {
+                    tracing::error!(%error, "what this node owns could not be read");
+                    None
+                }
+            };
+            _ = answers.send(owned);
+        });
+    }
+}
+
+/// Never in step with anything else that is done regularly.
+fn next(context: &Context) -> Option<Uptime> {
+    let (every, jitter): (Duration, Duration) = context.compare?;
+    Some(context.clock.uptime().plus(every + jitter.mul_f64(random_fraction())))
+}
