@@ -99,8 +99,11 @@ impl<E: Engine> Scene<E> {
         self.store = Some(self.engine.open().await);
     }
 
-    /// Begins the next life.
+    /// Begins the next life, and sees to it that the one of before is over.
     pub async fn next_life(&mut self) -> LifeId {
+        if E::SEVERAL_LIVES {
+            self.store().end_life(self.life, self.now).await.expect("a life ends");
+        }
         self.life = LifeId::v7(self.now, self.random.bytes());
         self.store().begin_life(self.life, self.now).await.expect("a life begins");
         self.life

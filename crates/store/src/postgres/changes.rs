@@ -1,0 +1,63 @@
+//! Who changed: what tells every node to read a partner or a key anew.
+
+use super::PostgresStore;
+use super::fault::Fault;
+use super::lives::count;
+use super::session::{Session, run};
+use crate::Error;
+use capa_webhooks_core::id::{KeyId, PartnerId};
+use uuid::Uuid;
+
+/// Changes that are told at a time.
+const MOST: i64 = 10_000;
+
+/// What changed since.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Everything up to this number is told; to be asked from next time.
+    pub upto: u64,
+    /// Partners whose row, settings, secret or keys changed, each once.
+    pub partners: Vec<PartnerId>,
+    /// Keys, of partners and of the platform, that were made or revoked, each once.
+    pub keys: Vec<KeyId>,
+}
+
+impl PostgresStore {
+    /// What changed after this number. Numbers become visible in their order, so nothing is left behind. Of what is older
+    /// than a day nothing is told: whoever has not asked for so long reads everything anew.
+    ///
+    /// # Errors
+    /// As every method.
+    pub async fn changes(&self, after: u64) -> Result<Changes, Error> {
+        Ok(run!(self.readers, session => changes(session, after).await))
+    }
+}
+
+async fn changes(session: &mut Session, after: u64) -> Result<Changes, Fault> {
+    let from = i64::try_from(after).unwrap_or(i64::MAX);
+    let sql = "SELECT number, partner, key FROM changes WHERE number > $1 ORDER BY number LIMIT $2";
+    let mut changes = Changes { upto: after, ..Changes::default() };
+    for row in session.query(sql, &[&from, &MOST]).await? {
+        changes.upto = count(row.try_get(0)?);
+        changes.partners.extend(row.try_get::<_, Option<Uuid>>(1)?.map(PartnerId::new));
+        changes.keys.extend(row.try_get::<_, Option<Uuid>>(2)?.map(KeyId::new));
+    }
+    changes.partners.sort_unstable();
+    changes.partners.dedup();
+    changes.keys.sort_unstable();
+    changes.keys.dedup();
+    Ok(changes)
+}
+
+/// Tells that a partner changed, within the transaction that changes it: the last statement of it, because from now to the
+/// commit nobody else can change a partner or a key.
+pub(super) async fn partner_changed(session: &mut Session, partner: PartnerId) -> Result<(), Fault> {
+    session.query("SELECT tell_change_1($1, NULL)", &[&partner.uuid()]).await?;
+    Ok(())
+}
+
+/// Tells that a key changed; see [`partner_changed`].
+pub(super) async fn key_changed(session: &mut Session, key: KeyId) -> Result<(), Fault> {
+    session.query("SELECT tell_change_1(NULL, $1)", &[&key.uuid()]).await?;
+    Ok(())
+}

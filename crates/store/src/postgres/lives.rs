@@ -1,0 +1,154 @@
+//! Lives: one for each start of a process, several at a time.
+//!
+//! A life shows itself by adding to its counter. Whoever has seen the counter of another stand still for long enough, by a
+//! clock of its own, ends that life; the database does so only if the counter stands there still. When to do what is for the
+//! caller to decide: nothing here reads a clock, or compares one.
+
+use super::PostgresStore;
+use super::fault::Fault;
+use super::rows::{corrupt, key, moment, partner_keys, sql_count, unsigned};
+use super::session::{Session, run};
+use super::sweep::sweep_all;
+use crate::seal::{Keyring, Place};
+use crate::{Error, Job};
+use capa_webhooks_core::id::LifeId;
+use capa_webhooks_core::notification::Turn;
+use capa_webhooks_core::time::Timestamp;
+use uuid::Uuid;
+
+/// What a heartbeat comes back with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// Whether the life that sent it has not ended. If it has, it owns nothing, and never will again.
+    pub alive: bool,
+    /// The other lives that have not ended, with their counters.
+    pub others: Vec<(LifeId, u64)>,
+    /// What time it is by the store's own clock, if it has one that all its nodes share.
+    pub clock: Option<Timestamp>,
+    /// The number of the newest change of a partner or a key ([`PostgresStore::changes`]).
+    pub changes: u64,
+}
+
+impl PostgresStore {
+    /// Begins a life. Unlike on a store of one process, other lives go on.
+    pub(super) async fn begin(&self, life: LifeId, now: Timestamp) -> Result<(), Error> {
+        run!(self.claims, session => begin(session, life, now).await);
+        self.sweep().await?;
+        tracing::info!(%life, "a life begins");
+        Ok(())
+    }
+
+    pub(super) async fn end(&self, life: LifeId, now: Timestamp) -> Result<(), Error> {
+        run!(self.claims, session => end(session, life, now).await);
+        self.sweep().await
+    }
+
+    /// Adds one to the counter of a life that has not ended, frees rows whose owner is not alive, and reads what a node
+    /// wants to know every few seconds. One round trip.
+    ///
+    /// # Errors
+    /// As every method; an answer that was lost is an [`Error::InDoubt`] that means nothing more than no heartbeat.
+    pub async fn heartbeat(&self, life: LifeId) -> Result<Heartbeat, Error> {
+        let (heartbeat, freed) = run!(self.lives, session => beat(session, life).await);
+        if freed > 0 {
+            tracing::warn!(freed, "rows of lives that have ended were freed");
+            sweep_all(&self.chores);
+        }
+        Ok(heartbeat)
+    }
+
+    /// Ends those of these lives whose counter is still the one that was seen, and frees what they own.
+    ///
+    /// # Errors
+    /// As every method.
+    pub async fn end_silent(&self, silent: Vec<(LifeId, u64)>, now: Timestamp) -> Result<(), Error> {
+        let ended = run!(self.lives, session => end_silent(session, &silent, now).await);
+        if ended > 0 {
+            tracing::warn!(ended, "lives that were silent for too long were ended");
+        }
+        self.sweep().await
+    }
+
+    /// What this life owns, the oldest notifications of each partner first, at most so many: to be compared with what its
+    /// process holds in memory. A commit whose answer was lost may have left more.
+    ///
+    /// # Errors
+    /// As every method.
+    pub async fn owned(&self, life: LifeId, limit: usize) -> Result<Vec<Job>, Error> {
+        Ok(run!(self.readers, session => owned(session, &self.ring, life, limit).await))
+    }
+}
+
+async fn begin(session: &mut Session, life: LifeId, now: Timestamp) -> Result<(), Fault> {
+    let sql = "INSERT INTO nodes (life, begun_at) VALUES ($1, $2) ON CONFLICT (life) DO NOTHING";
+    session.commit_one(sql, &[&life.uuid(), &now.as_millis()]).await?;
+    Ok(())
+}
+
+async fn end(session: &mut Session, life: LifeId, now: Timestamp) -> Result<(), Fault> {
+    let sql = "UPDATE nodes SET ended_at = $2 WHERE life = $1 AND ended_at IS NULL";
+    session.commit_one(sql, &[&life.uuid(), &now.as_millis()]).await?;
+    Ok(())
+}
+
+async fn beat(session: &mut Session, life: LifeId) -> Result<(Heartbeat, i64), Fault> {
+    let sql = "SELECT alive, others, counters, clock, changes, freed FROM heartbeat_1($1)";
+    let rows = session.commit_one(sql, &[&life.uuid()]).await?;
+    let row = rows.first().ok_or_else(|| corrupt("nodes", "life", life))?;
+    let (lives, counters): (Vec<Uuid>, Vec<i64>) = (row.try_get(1)?, row.try_get(2)?);
+    let others = lives.into_iter().map(LifeId::new).zip(counters.into_iter().map(count)).collect();
+    let heartbeat = Heartbeat {
+        alive: row.try_get(0)?,
+        others,
+        clock: row.try_get::<_, Option<i64>>(3)?.map(moment),
+        changes: count(row.try_get(4)?),
+    };
+    Ok((heartbeat, row.try_get(5)?))
+}
+
+async fn end_silent(session: &mut Session, silent: &[(LifeId, u64)], now: Timestamp) -> Result<usize, Fault> {
+    let lives: Vec<Uuid> = silent.iter().map(|(life, _)| life.uuid()).collect();
+    let seen: Vec<i64> = silent.iter().map(|(_, counter)| i64::try_from(*counter).unwrap_or(i64::MAX)).collect();
+    let ended = session
+        .commit_one(
+            "UPDATE nodes n SET ended_at = $3 FROM unnest($1::uuid[], $2::bigint[]) AS seen (life, counter)
+             WHERE n.life = seen.life AND n.counter = seen.counter AND n.ended_at IS NULL RETURNING n.life",
+            &[&lives, &seen, &now.as_millis()],
+        )
+        .await?;
+    Ok(ended.len())
+}
+
+async fn owned(session: &mut Session, ring: &Keyring, life: LifeId, limit: usize) -> Result<Vec<Job>, Fault> {
+    let rows = session
+        .query(
+            "SELECT q.partner, q.id, q.cycle, q.number, q.due, n.sealed
+             FROM (SELECT partner, id, cycle, number, due FROM queue WHERE owner = $1 ORDER BY partner, id LIMIT $2) AS q
+             LEFT JOIN LATERAL (SELECT sealed FROM notifications WHERE partner = q.partner AND id = q.id) AS n ON true
+             ORDER BY q.partner, q.id",
+            &[&life.uuid(), &sql_count(limit)],
+        )
+        .await?;
+    let mut jobs = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let key = key(row)?;
+        let turn =
+            Turn { cycle: unsigned(row.try_get(2)?), number: unsigned(row.try_get(3)?), due: moment(row.try_get(4)?) };
+        let keys = partner_keys(session, ring, key.partner).await?;
+        let sealed: Option<&[u8]> = row.try_get(5)?;
+        match keys.zip(sealed).and_then(|(keys, sealed)| keys.open(&Place::Payload(key), sealed).ok()) {
+            Some(body) => jobs.push(Job { key, turn, body: body.into() }),
+            // As when it is claimed: it stays pending, and `examine` reports it.
+            None => {
+                let error = corrupt("notifications", "sealed", key.id);
+                tracing::error!(%error, "a notification cannot be sent: its stored row is broken; run `doctor`");
+            }
+        }
+    }
+    Ok(jobs)
+}
+
+/// A count that the database keeps.
+pub(super) fn count(count: i64) -> u64 {
+    u64::try_from(count).unwrap_or(0)
+}
