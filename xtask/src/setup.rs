@@ -19,9 +19,18 @@ enum What {
     Program(&'static str),
     /// A module of the system's python3.
     PythonModule(&'static str),
+    /// A server of PostgreSQL. Its programs lie in a folder for each version, and not on PATH.
+    Postgres,
 }
 
-const TOOLS: [Tool; 6] = [
+/// Where Debian puts the versions of PostgreSQL.
+const POSTGRES: &str = "/usr/lib/postgresql";
+
+/// What keeps Debian's package from starting a server of its own at its installation. Removed after it.
+const NO_DEFAULT_CLUSTER: (&str, &str) =
+    ("/etc/postgresql-common/createcluster.d/capa-webhooks-setup.conf", "create_main_cluster = false");
+
+const TOOLS: [Tool; 7] = [
     Tool {
         what: What::Program("cc"),
         package: "build-essential",
@@ -48,6 +57,7 @@ const TOOLS: [Tool; 6] = [
         package: "python3-venv",
         why: "installs the library of Standard Webhooks for Python",
     },
+    Tool { what: What::Postgres, package: "postgresql", why: "is started by the tests of the store of many nodes" },
 ];
 
 /// Install the programs and libraries that building and testing need, where they are missing.
@@ -91,6 +101,7 @@ impl Tool {
     fn name(&self) -> &'static str {
         match self.what {
             What::Program(name) | What::PythonModule(name) => name,
+            What::Postgres => "PostgreSQL",
         }
     }
 
@@ -98,6 +109,7 @@ impl Tool {
         match self.what {
             What::Program(program) => is_on_path(program),
             What::PythonModule(module) => has_python_module(module),
+            What::Postgres => has_postgres(Path::new(POSTGRES)),
         }
     }
 }
@@ -108,18 +120,39 @@ fn has_python_module(module: &str) -> bool {
     python.status().is_ok_and(|status| status.success())
 }
 
+/// Whether a version is there with its server, and not only its clients.
+fn has_postgres(versions: &Path) -> bool {
+    let Ok(mut versions) = std::fs::read_dir(versions) else { return false };
+    versions.any(|version| version.is_ok_and(|version| is_executable(&version.path().join("bin/postgres"))))
+}
+
 fn install(packages: &[&str]) -> Result<()> {
-    let mut update = apt_get(&["update"]);
+    let mut commands = vec![apt_get(&["update"])];
     let mut install = apt_get(&["install", "--yes", "--no-install-recommends"]);
     install.args(packages);
+    if packages.contains(&"postgresql") {
+        let (file, text) = NO_DEFAULT_CLUSTER;
+        let write = format!("mkdir -p $(dirname {file}) && echo '{text}' > {file}");
+        commands.extend([shell(&write), install, shell(&format!("rm {file}"))]);
+    } else {
+        commands.push(install);
+    }
     if !is_root()? {
         if !is_on_path("sudo") {
-            bail!("installing needs root, and there is no sudo; as root, run: {} && {}", line(&update), line(&install));
+            let lines: Vec<String> = commands.iter().map(line).collect();
+            bail!("installing needs root, and there is no sudo; as root, run: {}", lines.join(" && "));
         }
-        (update, install) = (with_sudo(&update), with_sudo(&install));
+        commands = commands.iter().map(with_sudo).collect();
     }
-    run::run(&mut update)?;
-    run::run(&mut install)
+    commands.iter_mut().try_for_each(run::run)?;
+    eprintln!("setup: installed {}", packages.join(", "));
+    Ok(())
+}
+
+fn shell(script: &str) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script]);
+    shell
 }
 
 fn apt_get(arguments: &[&str]) -> Command {
@@ -252,6 +285,21 @@ mod tests {
     fn programs_are_found_on_path() {
         assert!(is_on_path("sh"));
         assert!(!is_on_path("no-such-program"));
+    }
+
+    #[test]
+    fn postgres_is_found_only_with_its_server() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let versions = target_directory().unwrap().join(format!("postgres-test-{}", std::process::id()));
+        assert!(!has_postgres(&versions));
+        let programs = versions.join("15/bin");
+        std::fs::create_dir_all(&programs).unwrap();
+        assert!(!has_postgres(&versions), "there are only clients");
+        let server = programs.join("postgres");
+        std::fs::write(&server, "").unwrap();
+        std::fs::set_permissions(&server, std::fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(has_postgres(&versions));
+        std::fs::remove_dir_all(&versions).unwrap();
     }
 
     #[test]
