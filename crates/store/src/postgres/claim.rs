@@ -90,44 +90,18 @@ async fn look(
 async fn found(session: &mut Session, claim: &Claim, last: Option<PartnerId>) -> Result<Vec<Row>, Fault> {
     let partners: Vec<Uuid> = claim.rooms.keys().map(|partner| partner.uuid()).collect();
     let rooms: Vec<i64> = claim.rooms.values().map(|room| sql_count(*room)).collect();
-    let (begin, total) = (last.map_or(Uuid::nil(), PartnerId::uuid), sql_count(claim.total));
     let overhead = i64::try_from(nothing().weight()).unwrap_or(i64::MAX) - SEAL;
     session
         .query(
-            // `waiting` steps from partner to partner of the index; those up to `$2`, where the last claim ended, come last.
-            "WITH RECURSIVE waiting (partner) AS (
-                 (SELECT partner FROM queue WHERE owner IS NULL AND NOT blocked ORDER BY partner LIMIT 1)
-                 UNION ALL
-                 SELECT (SELECT q.partner FROM queue q
-                         WHERE q.owner IS NULL AND NOT q.blocked AND q.partner > waiting.partner
-                         ORDER BY q.partner LIMIT 1)
-                 FROM waiting WHERE waiting.partner IS NOT NULL),
-             turns AS (SELECT partner, partner <= $2 AS later FROM waiting WHERE partner IS NOT NULL),
-             due AS (
-                 SELECT w.later, q.* FROM turns w
-                 CROSS JOIN LATERAL (
-                     SELECT partner, id, cycle, number, due FROM queue
-                     WHERE partner = w.partner AND owner IS NULL AND NOT blocked AND due <= $1
-                     ORDER BY due, id
-                     LIMIT coalesce((SELECT room FROM unnest($3::uuid[], $4::bigint[]) AS own (partner, room)
-                                     WHERE own.partner = w.partner), $5::bigint)) AS q
-                 ORDER BY w.later, q.partner, q.due, q.id LIMIT $6::bigint + 1),
-             weighed AS (
-                 SELECT d.*, n.sealed,
-                        sum(coalesce(octet_length(n.sealed), 0) + $7::bigint) OVER (
-                            ORDER BY d.later, d.partner, d.due, d.id ROWS UNBOUNDED PRECEDING)
-                        - (coalesce(octet_length(n.sealed), 0) + $7::bigint) AS before
-                 FROM due d LEFT JOIN LATERAL (
-                     SELECT sealed FROM notifications WHERE partner = d.partner AND id = d.id) AS n ON true)
-             SELECT partner, id, cycle, number, due, sealed FROM weighed WHERE before <= $8::bigint
-             ORDER BY later, partner, due, id",
+            "SELECT partner, id, cycle, number, due, sealed FROM look_1($1, $2, $3, $4, $5, $6, $7, $8)",
             &[
                 &claim.until.as_millis(),
-                &begin,
+                &last.map(PartnerId::uuid),
                 &partners,
                 &rooms,
                 &sql_count(claim.room),
-                &total.min(i64::MAX - 1),
+                // Far from where adding one would overflow.
+                &sql_count(claim.total).min(i64::MAX / 2),
                 &overhead,
                 &sql_count(claim.bytes),
             ],

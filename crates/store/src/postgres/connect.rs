@@ -52,11 +52,11 @@ impl Target {
         let rest = form_urlencoded::Serializer::new(String::new()).extend_pairs(rest).finish();
         // The driver reads no `+` for a space.
         let address = format!("{place}?{}", rest.replace('+', "%20"));
-        let mut config: Config = address.parse().map_err(|error| cannot(chain(&error)))?;
+        let form = "it should read postgres://USER:PASSWORD@HOST:PORT/DATABASE";
+        let mut config: Config =
+            address.parse().map_err(|error: tokio_postgres::Error| cannot(format!("{}; {form}", chain(&error))))?;
         if config.get_hosts().is_empty() {
-            return Err(cannot(
-                "it names no host; it should read postgres://USER:PASSWORD@HOST:PORT/DATABASE".to_owned(),
-            ));
+            return Err(cannot(format!("it names no host; {form}")));
         }
         let tls = TlsChoice::new(mode.as_deref(), root.as_deref()).map_err(cannot)?;
         config.ssl_mode(tls.mode());

@@ -28,8 +28,9 @@ impl PostgresStore {
         if let Some(day) = run!(self.chores, session => past_day(session, before).await) {
             let dropped = run!(self.readers, session => drop_day(session, day, before).await);
             self.days.forget();
+            // More than the limit allows, because it costs no more.
             if let Some(notifications) = dropped {
-                expired = Expired { notifications, more: true, ..expired };
+                return Ok(Expired { notifications, more: true, ..expired });
             }
         }
         let (removed, more) = run!(self.chores, session => remove_slice(session, before, expiry.limit).await);

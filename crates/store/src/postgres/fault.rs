@@ -10,6 +10,7 @@
 
 use crate::Error;
 use tokio_postgres::error::{DbError, Severity, SqlState};
+use tokio_postgres::types::WrongType;
 
 /// A failure on the way, before it is known what becomes of it.
 #[derive(Debug)]
@@ -56,7 +57,7 @@ impl Fault {
         };
         let Some(told) = error.as_db_error() else {
             // Without an answer of the database: the connection broke, or what came was not the protocol.
-            return Remedy::Lost;
+            return if is_of_types(error) { Remedy::Tell } else { Remedy::Lost };
         };
         if ends_connection(told) {
             return Remedy::Lost;
@@ -79,10 +80,16 @@ impl Fault {
             Self::Sql(error) => match error.as_db_error() {
                 Some(told) if ends_connection(told) || refuses_for_now(told.code()) => Error::Unavailable(text(told)),
                 Some(told) => Error::Failed(text(told)),
+                None if is_of_types(&error) => Error::Failed(chain(&error)),
                 None => Error::Unavailable(format!("no connection to the database: {}", chain(&error))),
             },
         }
     }
+}
+
+/// A value is not of the type that its column has: the fault is in the statement.
+fn is_of_types(error: &tokio_postgres::Error) -> bool {
+    std::error::Error::source(error).is_some_and(|cause| cause.is::<WrongType>())
 }
 
 /// The database has ended the connection, and whatever was under way with it, in whichever state it was.

@@ -71,7 +71,7 @@ pub(super) async fn migrate(session: &mut Session, key: MasterKeyId, place: &str
 pub(super) async fn make_days_ahead(session: &mut Session) -> Result<(), Fault> {
     session
         .query(
-            "SELECT make_partitions_1(ARRAY(SELECT today + ahead FROM generate_series(0, $1 - 1) AS ahead,
+            "SELECT make_partitions_1(ARRAY(SELECT today + ahead FROM generate_series(0, $1::bigint - 1) AS ahead,
                  (SELECT floor(extract(epoch FROM now()) / 86400)::bigint AS today) AS this))",
             &[&DAYS_AHEAD],
         )

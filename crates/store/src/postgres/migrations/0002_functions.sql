@@ -274,6 +274,50 @@ BEGIN
     RETURN applied;
 END $$;
 
+-- The rows that a claim may take: from partner to partner of the index of unowned rows, those after `last` first, and within
+-- a partner from the longest due. Ends with the first row that is one too many, or too heavy.
+CREATE FUNCTION look_1(
+    until bigint, last uuid, own_partners uuid[], own_rooms bigint[], room bigint, total bigint, overhead bigint, bytes bigint
+) RETURNS TABLE (partner uuid, id uuid, cycle integer, number integer, due bigint, sealed bytea) LANGUAGE plpgsql STABLE AS $$
+#variable_conflict use_column
+DECLARE
+    nobody  CONSTANT uuid := '00000000-0000-0000-0000-000000000000';
+    here    uuid := coalesce(last, nobody);
+    wrapped boolean := last IS NULL;
+    own     bigint;
+    rows    bigint := 0;
+    weight  bigint := 0;
+BEGIN
+    LOOP
+        here := (SELECT q.partner FROM queue q WHERE q.owner IS NULL AND NOT q.blocked AND q.partner > here
+                 ORDER BY q.partner LIMIT 1);
+        IF here IS NULL THEN
+            EXIT WHEN wrapped;
+            here := nobody;
+            wrapped := true;
+            CONTINUE;
+        END IF;
+        -- Once around: back where the look began.
+        EXIT WHEN wrapped AND here > last;
+        own := coalesce(own_rooms[array_position(own_partners, here)], room);
+        FOR partner, id, cycle, number, due, sealed IN
+            SELECT q.partner, q.id, q.cycle, q.number, q.due, n.sealed FROM (
+                SELECT w.partner, w.id, w.cycle, w.number, w.due FROM queue w
+                WHERE w.partner = here AND w.owner IS NULL AND NOT w.blocked AND w.due <= until
+                ORDER BY w.due, w.id LIMIT least(own, total - rows + 1)) AS q
+            LEFT JOIN LATERAL (SELECT m.sealed FROM notifications m WHERE m.partner = q.partner AND m.id = q.id) AS n ON true
+            ORDER BY q.due, q.id
+        LOOP
+            rows := rows + 1;
+            weight := weight + coalesce(octet_length(sealed), 0) + overhead;
+            RETURN NEXT;
+            IF rows > total OR (rows > 1 AND weight > bytes) THEN
+                RETURN;
+            END IF;
+        END LOOP;
+    END LOOP;
+END $$;
+
 -- Frees rows whose owner is not alive, so many at most of each owner that is found in the gaps between the living; how many
 -- it freed. The rows of the living are not walked.
 CREATE FUNCTION sweep_1(slice bigint) RETURNS bigint LANGUAGE plpgsql AS $$
