@@ -4,6 +4,7 @@ use crate::clock::{self, Clock};
 use crate::config::{Config, PostgresUrl, StoreUrl};
 use crate::keyfile::{self, FreshKey};
 use crate::telemetry::metrics::Metrics;
+use capa_webhooks_store::postgres::{self, PostgresStore};
 use capa_webhooks_store::seal::MasterKey;
 use capa_webhooks_store::sqlite::{Options, SqliteStore};
 use capa_webhooks_store::{KeyAdded, PlatformKey, Scopes, Store};
@@ -70,9 +71,10 @@ pub async fn open_to_examine(config: &Config) -> Result<Arc<dyn Store>, NotOpene
     }
 }
 
-/// The engine for several nodes is not in this build yet, and nothing else may stand in for it.
-async fn open_postgres(url: &PostgresUrl, _key: MasterKey) -> Result<Arc<dyn Store>, NotOpened> {
-    Err(NotOpened::Other(format!("{url}: this build has no engine for PostgreSQL; use a store in a file")))
+async fn open_postgres(url: &PostgresUrl, key: MasterKey) -> Result<Arc<dyn Store>, NotOpened> {
+    let options = postgres::Options::new(key, Arc::new(clock::fill_random));
+    let store = PostgresStore::open(url.expose(), options).await;
+    Ok(Arc::new(store.map_err(|error| NotOpened::Other(error.to_string()))?))
 }
 
 /// The master key of a store that several nodes share: never made here, because each node would make another.

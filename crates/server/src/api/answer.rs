@@ -311,11 +311,11 @@ impl ApiError {
     /// What a failure of the store means for the caller.
     pub fn from_store(error: &capa_webhooks_store::Error) -> Self {
         match error {
-            // Whether it happened is not known, so neither success nor refusal may be told: to be tried again.
-            capa_webhooks_store::Error::Unavailable(_) | capa_webhooks_store::Error::InDoubt(_) => {
+            capa_webhooks_store::Error::Unavailable(_) => {
                 tracing::warn!(%error, "a request was refused");
                 Self::unavailable()
             }
+            // Whether it happened is not known, so neither success nor refusal may be told: to be tried again.
             capa_webhooks_store::Error::InDoubt(_) => {
                 tracing::warn!(%error, "a request is in doubt");
                 Self::in_doubt()

@@ -4,31 +4,16 @@ use super::PostgresStore;
 use super::fault::Fault;
 use super::lives::count;
 use super::session::{Session, run};
-use crate::Error;
+use crate::{Changes, Error};
 use capa_webhooks_core::id::{KeyId, PartnerId};
 use uuid::Uuid;
 
 /// Changes that are told at a time.
 const MOST: i64 = 10_000;
 
-/// What changed since.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Changes {
-    /// Everything up to this number is told; to be asked from next time.
-    pub upto: u64,
-    /// Partners whose row, settings, secret or keys changed, each once.
-    pub partners: Vec<PartnerId>,
-    /// Keys, of partners and of the platform, that were made or revoked, each once.
-    pub keys: Vec<KeyId>,
-}
-
 impl PostgresStore {
-    /// What changed after this number. Numbers become visible in their order, so nothing is left behind. Of what is older
-    /// than a day nothing is told: whoever has not asked for so long reads everything anew.
-    ///
-    /// # Errors
-    /// As every method.
-    pub async fn changes(&self, after: u64) -> Result<Changes, Error> {
+    /// Of what is older than a day nothing is told: whoever has not asked for so long reads everything anew.
+    pub(super) async fn changes_after(&self, after: u64) -> Result<Changes, Error> {
         Ok(run!(self.readers, session => changes(session, after).await))
     }
 }

@@ -89,7 +89,7 @@ impl Fault {
 
 /// A value is not of the type that its column has: the fault is in the statement.
 fn is_of_types(error: &tokio_postgres::Error) -> bool {
-    std::error::Error::source(error).is_some_and(|cause| cause.is::<WrongType>())
+    std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<WrongType>)
 }
 
 /// The database has ended the connection, and whatever was under way with it, in whichever state it was.

@@ -10,24 +10,11 @@ use super::rows::{corrupt, key, moment, partner_keys, sql_count, unsigned};
 use super::session::{Session, run};
 use super::sweep::sweep_all;
 use crate::seal::{Keyring, Place};
-use crate::{Error, Job};
+use crate::{Error, Heartbeat, Job};
 use capa_webhooks_core::id::LifeId;
 use capa_webhooks_core::notification::Turn;
 use capa_webhooks_core::time::Timestamp;
 use uuid::Uuid;
-
-/// What a heartbeat comes back with.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Heartbeat {
-    /// Whether the life that sent it has not ended. If it has, it owns nothing, and never will again.
-    pub alive: bool,
-    /// The other lives that have not ended, with their counters.
-    pub others: Vec<(LifeId, u64)>,
-    /// What time it is by the store's own clock, if it has one that all its nodes share.
-    pub clock: Option<Timestamp>,
-    /// The number of the newest change of a partner or a key ([`PostgresStore::changes`]).
-    pub changes: u64,
-}
 
 impl PostgresStore {
     /// Begins a life. Unlike on a store of one process, other lives go on.
@@ -43,12 +30,8 @@ impl PostgresStore {
         self.sweep().await
     }
 
-    /// Adds one to the counter of a life that has not ended, frees rows whose owner is not alive, and reads what a node
-    /// wants to know every few seconds. One round trip.
-    ///
-    /// # Errors
-    /// As every method; an answer that was lost is an [`Error::InDoubt`] that means nothing more than no heartbeat.
-    pub async fn heartbeat(&self, life: LifeId) -> Result<Heartbeat, Error> {
+    /// One round trip.
+    pub(super) async fn beat(&self, life: LifeId) -> Result<Heartbeat, Error> {
         let (heartbeat, freed) = run!(self.lives, session => beat(session, life).await);
         if freed > 0 {
             tracing::warn!(freed, "rows of lives that have ended were freed");
@@ -57,11 +40,7 @@ impl PostgresStore {
         Ok(heartbeat)
     }
 
-    /// Ends those of these lives whose counter is still the one that was seen, and frees what they own.
-    ///
-    /// # Errors
-    /// As every method.
-    pub async fn end_silent(&self, silent: Vec<(LifeId, u64)>, now: Timestamp) -> Result<(), Error> {
+    pub(super) async fn end_those(&self, silent: Vec<(LifeId, u64)>, now: Timestamp) -> Result<(), Error> {
         let ended = run!(self.lives, session => end_silent(session, &silent, now).await);
         if ended > 0 {
             tracing::warn!(ended, "lives that were silent for too long were ended");
@@ -69,12 +48,7 @@ impl PostgresStore {
         self.sweep().await
     }
 
-    /// What this life owns, the oldest notifications of each partner first, at most so many: to be compared with what its
-    /// process holds in memory. A commit whose answer was lost may have left more.
-    ///
-    /// # Errors
-    /// As every method.
-    pub async fn owned(&self, life: LifeId, limit: usize) -> Result<Vec<Job>, Error> {
+    pub(super) async fn owned_by(&self, life: LifeId, limit: usize) -> Result<Vec<Job>, Error> {
         Ok(run!(self.readers, session => owned(session, &self.ring, life, limit).await))
     }
 }

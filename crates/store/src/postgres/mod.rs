@@ -52,8 +52,6 @@ mod store;
 mod sweep;
 mod tls;
 
-pub use changes::Changes;
-pub use lives::Heartbeat;
 pub use open::Options;
 
 use crate::seal::Keyring;

@@ -2,9 +2,9 @@
 
 use super::PostgresStore;
 use crate::{
-    Accept, Accepted, AttemptEntry, Backlog, Claim, Claimed, Created, Detail, Erased, Error, Examination, Expired,
-    Expiry, KeyAdded, ListPage, ListQuery, NewPartner, Partner, PartnerChange, PartnerKey, PlatformKey,
-    PlatformKeyEntry, Record, Recorded, Retried, SingleRetry, Store,
+    Accept, Accepted, AttemptEntry, Backlog, Changes, Claim, Claimed, Created, Detail, Erased, Error, Examination,
+    Expired, Expiry, Heartbeat, Job, KeyAdded, ListPage, ListQuery, NewPartner, Partner, PartnerChange, PartnerKey,
+    PlatformKey, PlatformKeyEntry, Record, Recorded, Retried, SingleRetry, Store,
 };
 use async_trait::async_trait;
 use capa_webhooks_core::id::{KeyId, LifeId, NotificationKey, PartnerId};
@@ -13,8 +13,28 @@ use capa_webhooks_core::time::Timestamp;
 
 #[async_trait]
 impl Store for PostgresStore {
+    fn shared(&self) -> bool {
+        true
+    }
+
     async fn begin_life(&self, life: LifeId, now: Timestamp) -> Result<(), Error> {
         self.begin(life, now).await
+    }
+
+    async fn heartbeat(&self, life: LifeId) -> Result<Heartbeat, Error> {
+        self.beat(life).await
+    }
+
+    async fn end_silent(&self, silent: Vec<(LifeId, u64)>, now: Timestamp) -> Result<(), Error> {
+        self.end_those(silent, now).await
+    }
+
+    async fn owned(&self, life: LifeId) -> Result<Vec<Job>, Error> {
+        self.owned_by(life, usize::MAX).await
+    }
+
+    async fn changes(&self, after: u64) -> Result<Changes, Error> {
+        self.changes_after(after).await
     }
 
     async fn end_life(&self, life: LifeId, now: Timestamp) -> Result<(), Error> {
