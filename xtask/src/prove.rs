@@ -3,6 +3,7 @@
 use anyhow::{Result, ensure};
 
 use crate::run::{Stages, cargo};
+use crate::test::Engine;
 
 /// A campaign: a test that is run far more often than the suite runs it.
 struct Campaign {
@@ -15,7 +16,7 @@ struct Campaign {
     variables: fn(&Args) -> Vec<(&'static str, String)>,
 }
 
-const CAMPAIGNS: [Campaign; 3] = [
+const CAMPAIGNS: [Campaign; 4] = [
     Campaign {
         name: "simulate",
         what: "runs the engine in simulated worlds where everything fails; its promises are checked after every step",
@@ -37,12 +38,25 @@ const CAMPAIGNS: [Campaign; 3] = [
         amount: |args| vec![args.cuts.to_string(), "--seed".to_owned(), args.seed.to_string()],
         variables: |_| Vec::new(),
     },
+    Campaign {
+        name: NODES,
+        what: "kills, stops and cuts off real nodes, and their database with --store postgres; nothing may be lost",
+        arguments: &["run", "--release", "-p", "capa-webhooks-campaign", "--", "--store"],
+        amount: |args| {
+            let store = if args.store == Engine::Postgres { "postgres" } else { "sqlite" };
+            [&[store.to_owned(), "--seed".to_owned(), args.seed.to_string()], args.nodes.as_slice()].concat()
+        },
+        variables: |_| Vec::new(),
+    },
 ];
+
+/// The campaign that can be over either store.
+const NODES: &str = "nodes";
 
 /// Run the long campaigns, all or those that are named.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  cargo xtask prove\n  cargo xtask prove kill --kills 2000\n  cargo xtask prove simulate --simulate 100000\n  cargo xtask prove power --cuts 10000 --seed 7\n  cargo xtask prove --list"
+    after_help = "Examples:\n  cargo xtask prove\n  cargo xtask prove kill --kills 2000\n  cargo xtask prove simulate --simulate 100000\n  cargo xtask prove power --cuts 10000 --seed 7\n  cargo xtask prove --store postgres\n  cargo xtask prove nodes --store postgres -- --nodes 4 --seconds 2400 --kills 200 --stops 60 --cuts 60 --restarts 20 --failovers 10\n  cargo xtask prove --list"
 )]
 pub(crate) struct Args {
     /// Names of campaigns (default: all).
@@ -56,9 +70,15 @@ pub(crate) struct Args {
     /// How often the power is cut.
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     cuts: u64,
-    /// The seed of the first disk under which the power is cut.
+    /// The seed of the first disk under which the power is cut, and of the faults that fall on nodes.
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
+    /// What keeps the events of the nodes. With postgres, and no campaign named, only theirs is run.
+    #[arg(long, value_enum, default_value = "sqlite")]
+    store: Engine,
+    /// Arguments of `capa-webhooks-campaign`.
+    #[arg(last = true)]
+    nodes: Vec<String>,
     /// Only list the campaigns.
     #[arg(long)]
     list: bool,
@@ -82,8 +102,14 @@ pub(crate) fn main(args: &Args) -> Result<()> {
 }
 
 fn all(stages: &mut Stages, args: &Args) -> Result<()> {
-    let chosen = |campaign: &&Campaign| args.campaigns.is_empty() || args.campaigns.iter().any(|n| n == campaign.name);
+    let chosen = |campaign: &&Campaign| match args.campaigns.as_slice() {
+        [] => args.store == Engine::Sqlite || campaign.name == NODES,
+        named => named.iter().any(|name| name == campaign.name),
+    };
     for campaign in CAMPAIGNS.iter().filter(chosen) {
+        if campaign.name == NODES {
+            stages.command("build the nodes", &mut cargo(&["build", "--release", "-p", "capa-webhooks"]))?;
+        }
         let mut command = cargo(campaign.arguments);
         stages.command(campaign.name, command.args((campaign.amount)(args)).envs((campaign.variables)(args)))?;
     }

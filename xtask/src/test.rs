@@ -25,12 +25,34 @@ const STAGES: [Stage; 4] = [
     Stage { title: "the suite of the server", arguments: &["test", "-p", "capa-webhooks", "--test", "*"] },
 ];
 
+/// What of the suite does not run over PostgreSQL, by a part of its name, and why.
+const NOT_OVER_POSTGRES: [(&str, &str); 3] = [
+    ("sqlite::", "is about the store in a file itself"),
+    ("cli::dev::", "`dev` always has a store in a file"),
+    ("kill::", "reads the file of a killed process; `cargo xtask prove nodes` kills nodes over PostgreSQL"),
+];
+
 /// Set up, build everything and run every test.
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  cargo xtask test\n  cargo xtask test retry\n  CAPA_KILLS=5 cargo xtask test kill")]
+#[command(
+    after_help = "Examples:\n  cargo xtask test\n  cargo xtask test retry\n  cargo xtask test --store postgres\n  \
+                  CAPA_KILLS=5 cargo xtask test kill"
+)]
 pub(crate) struct Args {
     /// Only tests whose name contains this.
     filter: Option<String>,
+    /// Run only the suite of the server, over this store.
+    #[arg(long)]
+    store: Option<Engine>,
+}
+
+/// What keeps the events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Engine {
+    /// A file.
+    Sqlite,
+    /// A PostgreSQL server that is started for it.
+    Postgres,
 }
 
 /// Runs the task.
@@ -42,9 +64,27 @@ pub(crate) fn main(args: &Args) -> Result<()> {
 
 fn all(stages: &mut Stages, args: &Args) -> Result<()> {
     stages.stage("setup", || setup::main(&setup::Args::default()))?;
+    if let Some(engine) = args.store {
+        return suite(stages, engine, args);
+    }
     stages.command("build", &mut cargo(&["build", "--workspace", "--all-targets"]))?;
     for Stage { title, arguments } in STAGES {
         stages.command(title, cargo(arguments).args(&args.filter))?;
     }
     Ok(())
+}
+
+/// Runs the suite of the server over one engine.
+fn suite(stages: &mut Stages, engine: Engine, args: &Args) -> Result<()> {
+    let mut command = cargo(&["test", "-p", "capa-webhooks", "--test", "suite"]);
+    command.args(&args.filter);
+    if engine == Engine::Sqlite {
+        return stages.command("the suite over SQLite", command.env("CAPA_TEST_STORE", "sqlite"));
+    }
+    command.arg("--").env("CAPA_TEST_STORE", "postgres");
+    for (name, why) in NOT_OVER_POSTGRES {
+        eprintln!("not over PostgreSQL: {name} {why}");
+        command.args(["--skip", name]);
+    }
+    stages.command("the suite over PostgreSQL", &mut command)
 }

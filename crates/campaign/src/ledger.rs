@@ -1,0 +1,112 @@
+//! What happened, as seen from outside: answers to publishers, deliveries to the receiver, faults.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Milliseconds since 1970 on this machine's clock, which the nodes' records are in, too.
+pub(crate) type Millis = u64;
+
+/// A stretch of time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) from: Millis,
+    pub(crate) until: Millis,
+}
+
+/// What was done to break something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    Kill,
+    Stop,
+    CutFromDatabase,
+    CutAtCommit,
+    CutFromReceiver,
+    Restart,
+    FailOver,
+}
+
+/// All that was seen.
+#[derive(Default)]
+pub(crate) struct Ledger(Mutex<Seen>);
+
+/// All that was seen.
+#[derive(Default)]
+pub(crate) struct Seen {
+    /// By the user that an event is about: each event has one of its own.
+    pub(crate) events: HashMap<String, Event>,
+    pub(crate) faults: Vec<(Kind, Span)>,
+    /// When there was certainly no database.
+    pub(crate) away: Vec<Span>,
+    /// Answers of 202 and 200, from the first byte sent to the last received.
+    pub(crate) taken: Vec<Span>,
+    /// Answers of 503.
+    pub(crate) refused: Vec<Span>,
+    /// Calls without an answer.
+    pub(crate) unanswered: u64,
+    /// Nodes that ended without being killed, as one must that others thought dead.
+    pub(crate) ended_by_themselves: u64,
+}
+
+/// One event.
+#[derive(Default)]
+pub(crate) struct Event {
+    /// The id of its 202 or 200.
+    pub(crate) accepted: Option<String>,
+    pub(crate) deliveries: Vec<Delivery>,
+}
+
+/// One POST at the receiver.
+pub(crate) struct Delivery {
+    pub(crate) id: String,
+    pub(crate) at: Millis,
+}
+
+impl Ledger {
+    /// Everything, for as long as the guard lives. A thread that panicked leaves it as true as it was.
+    pub(crate) fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn accepted(&self, user: &str, id: &str, span: Span) {
+        let mut seen = self.seen();
+        seen.taken.push(span);
+        seen.events.entry(user.to_owned()).or_default().accepted = Some(id.to_owned());
+    }
+
+    pub(crate) fn delivered(&self, user: &str, id: &str) {
+        let delivery = Delivery { id: id.to_owned(), at: now() };
+        self.seen().events.entry(user.to_owned()).or_default().deliveries.push(delivery);
+    }
+
+    /// Does something that breaks something, and notes how long it took.
+    pub(crate) fn fault<T>(&self, kind: Kind, work: impl FnOnce() -> T) -> T {
+        let from = now();
+        let result = work();
+        self.seen().faults.push((kind, Span { from, until: now() }));
+        result
+    }
+}
+
+impl Span {
+    /// Whether the two have a moment in common.
+    pub(crate) fn meets(self, other: Self) -> bool {
+        self.from <= other.until && other.from <= self.until
+    }
+
+    pub(crate) fn is_within(self, other: Self) -> bool {
+        other.from <= self.from && self.until <= other.until
+    }
+
+    /// Longer by this much on both sides.
+    pub(crate) fn widened(self, by: Duration) -> Self {
+        let by = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
+        Self { from: self.from.saturating_sub(by), until: self.until.saturating_add(by) }
+    }
+}
+
+/// Now.
+pub(crate) fn now() -> Millis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,44 @@
+//! `capa-webhooks-campaign`: real nodes under load, and faults that overlap; in the end nothing accepted may be lost.
+//!
+//! Publishers send events through all nodes, each with an idempotency key, and repeat what got no answer. A receiver
+//! acknowledges whatever arrives. Meanwhile faults fall, drawn from a seed: nodes are killed or stopped for longer than
+//! their lease, connections to the database (also at a commit) and to the receiver are cut, the database restarts at once
+//! or dies and its standby takes over. In the end:
+//!
+//! * every event that got a 202 was delivered, under one id only;
+//! * each delivery that no attempt was recorded for was in flight or unrecorded at a fault: repeats have no other reason;
+//! * no cycle has more recorded attempts than the schedule, and `doctor` finds nothing;
+//! * while the database was away there was no 202, only 503.
+//!
+//! [`ground`] holds what the nodes stand on, [`faults`] breaks it, [`load`] and [`receiver`] write into the [`ledger`],
+//! and [`judge`] reads it.
+#![expect(clippy::disallowed_methods, reason = "real processes are broken in real time")]
+
+mod faults;
+mod ground;
+mod http;
+mod judge;
+mod ledger;
+mod load;
+mod node;
+mod options;
+mod random;
+mod receiver;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    match run::run(&options::Options::parse()) {
+        Ok(report) => {
+            println!("{report}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
