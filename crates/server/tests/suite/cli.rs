@@ -6,6 +6,7 @@ mod dev;
 mod doctor;
 mod process;
 mod serving;
+mod sqlite;
 
 use process::Place;
 

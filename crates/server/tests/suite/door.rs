@@ -1,6 +1,5 @@
 //! Contract, section 6, and architecture, section 5: when new events are refused, and that they never are for a backlog.
 
-use crate::harness::fault::Intruder;
 use crate::harness::{Answer, Call, Gate, Partner, Reply, World, patience, seconds, verified};
 use capa_webhooks::boot::Surroundings;
 use capa_webhooks::disk::FreeSpace;
@@ -49,7 +48,7 @@ async fn a_full_queue() {
     // Too much by itself: refused, and nobody else is.
     assert!(refused_for(&partner.batch(&items(11)).send().await, "Too many events"));
     assert_eq!(readiness(&world).await, (200, "ready\n".to_owned()));
-    let lock = Intruder::locks(&world.store());
+    let lock = world.store().lock();
     let waiting = tokio::spawn(partner.batch(&items(9)).send());
     world.metric_becomes("capa_webhooks_waiting", "9").await;
     assert!(refused_for(&partner.batch(&items(2)).send().await, "Too many events"));
@@ -85,7 +84,7 @@ async fn too_many_bytes() {
 async fn a_slow_store() {
     let world = World::start().await;
     let partner = world.partner_without_url().await;
-    let lock = Intruder::locks(&world.store());
+    let lock = world.store().lock();
     // The store gives up a write after some seconds of real time; so one that waits is there again and again.
     let waiting = {
         let call = partner.publishing(verified("u").to_string());
@@ -111,38 +110,6 @@ async fn a_slow_store() {
     world.metric_becomes(&closed("slow_store"), "0").await;
     partner.publish_as("NOT_SENT", &verified("u")).await;
     assert_eq!(readiness(&world).await.0, 200);
-}
-
-/// Below the reserve nothing new is taken; what was taken before is delivered and recorded.
-#[tokio::test]
-async fn a_disk_that_is_nearly_full() {
-    let free = Arc::new(AtomicU64::new(ENOUGH));
-    let measured = free.clone();
-    let free_space = FreeSpace(Arc::new(move |_| Ok(measured.load(Ordering::Relaxed))));
-    let surroundings = Surroundings { free_space, ..Surroundings::default() };
-    let world = World::within(surroundings, &[("retry_delays", "1m"), ("disk_reserve", "1MiB")]).await;
-    let partner = world.partner().await;
-    partner.endpoint.answers([Answer::new(500, ""), Answer::ok()]);
-    let id = partner.publish(&verified("u")).await;
-    partner.attempted(&id, 1).await;
-    free.store(1024 * 1024 - 1, Ordering::Relaxed);
-    world.step(seconds(1));
-    world.metric_becomes(&closed("disk_reserve"), "1").await;
-    assert!(refused_for(&partner.publishing(verified("u").to_string()).send().await, "The disk is nearly full"));
-    assert_eq!(readiness(&world).await, (503, "new events are refused: The disk is nearly full.\n".to_owned()));
-    assert_eq!(refused_count(&world, "disk_reserve").await.to_string(), "1");
-    world.metric_becomes("capa_webhooks_disk_free_bytes", "1048575").await;
-    world.step(seconds(60));
-    assert_eq!(partner.becomes(&id, "SENT").await["retryAttempts"], 1);
-    free.store(1024 * 1024, Ordering::Relaxed);
-    world.step(seconds(1));
-    world.metric_becomes("capa_webhooks_disk_free_bytes", "1048576").await;
-    assert_eq!(readiness(&world).await.0, 503, "an eighth more than the reserve must be free");
-    free.store(ENOUGH, Ordering::Relaxed);
-    world.step(seconds(1));
-    world.metric_becomes(&closed("disk_reserve"), "0").await;
-    assert_eq!(total(&partner).await, 1);
-    partner.barrier().await;
 }
 
 /// What is undelivered closes nothing, however much it is.
@@ -175,7 +142,7 @@ async fn sending_pauses_while_outcomes_cannot_be_recorded() {
         ids.push(partner.publish(&verified(&number.to_string())).await);
     }
     world.metric_becomes("capa_webhooks_held", "30").await;
-    let lock = Intruder::locks(&world.store());
+    let lock = world.store().lock();
     gate.open();
     let paused = async || {
         let unrecorded = world.metric("capa_webhooks_unrecorded").await;
@@ -193,5 +160,42 @@ async fn sending_pauses_while_outcomes_cannot_be_recorded() {
     patience::until("all to be sent", done).await;
     for id in &ids {
         assert_eq!(partner.endpoint.attempts_of(id).len(), 1);
+    }
+}
+
+/// The disk under the store is watched only where the store is a file.
+mod sqlite {
+    use super::*;
+
+    /// Below the reserve nothing new is taken; what was taken before is delivered and recorded.
+    #[tokio::test]
+    async fn a_disk_that_is_nearly_full() {
+        let free = Arc::new(AtomicU64::new(ENOUGH));
+        let measured = free.clone();
+        let free_space = FreeSpace(Arc::new(move |_| Ok(measured.load(Ordering::Relaxed))));
+        let surroundings = Surroundings { free_space, ..Surroundings::default() };
+        let world = World::within(surroundings, &[("retry_delays", "1m"), ("disk_reserve", "1MiB")]).await;
+        let partner = world.partner().await;
+        partner.endpoint.answers([Answer::new(500, ""), Answer::ok()]);
+        let id = partner.publish(&verified("u")).await;
+        partner.attempted(&id, 1).await;
+        free.store(1024 * 1024 - 1, Ordering::Relaxed);
+        world.step(seconds(1));
+        world.metric_becomes(&closed("disk_reserve"), "1").await;
+        assert!(refused_for(&partner.publishing(verified("u").to_string()).send().await, "The disk is nearly full"));
+        assert_eq!(readiness(&world).await, (503, "new events are refused: The disk is nearly full.\n".to_owned()));
+        assert_eq!(refused_count(&world, "disk_reserve").await.to_string(), "1");
+        world.metric_becomes("capa_webhooks_disk_free_bytes", "1048575").await;
+        world.step(seconds(60));
+        assert_eq!(partner.becomes(&id, "SENT").await["retryAttempts"], 1);
+        free.store(1024 * 1024, Ordering::Relaxed);
+        world.step(seconds(1));
+        world.metric_becomes("capa_webhooks_disk_free_bytes", "1048576").await;
+        assert_eq!(readiness(&world).await.0, 503, "an eighth more than the reserve must be free");
+        free.store(ENOUGH, Ordering::Relaxed);
+        world.step(seconds(1));
+        world.metric_becomes(&closed("disk_reserve"), "0").await;
+        assert_eq!(total(&partner).await, 1);
+        partner.barrier().await;
     }
 }

@@ -120,10 +120,7 @@ async fn the_operator_is_told_once_and_of_the_recovery() {
     assert_eq!((second.id(), second.text()), (first.id(), first.text()));
 
     // The next process knows that it was told.
-    let kept = async || {
-        let looked = kept_as_told(&world).await;
-        (looked == 1).then_some(())
-    };
+    let kept = async || (kept_as_told(&world) == "1").then_some(());
     patience::until("it to be kept that it was told", kept).await;
     world.stop().await;
     world.start_service().await;
@@ -142,18 +139,14 @@ async fn the_operator_is_told_once_and_of_the_recovery() {
     assert_eq!((&body["type"], &body["data"]["failingSince"]), (&json!("partner.recovered"), &json!(START)));
     assert_ne!(last.id(), first.id());
     assert!(!world.metrics().await.contains(&partner.id));
-    let none = async || (kept_as_told(&world).await == 0).then_some(());
+    let none = async || (kept_as_told(&world) == "0").then_some(());
     patience::until("it to be kept that it is over", none).await;
     assert_eq!(operator.deliveries().len(), 3);
 }
 
 /// How many partners the store keeps as told.
-async fn kept_as_told(world: &World) -> usize {
-    let program = "import sqlite3, sys\nstore = sqlite3.connect(sys.argv[1])\n\
-                   print(store.execute('SELECT count(failing_since) FROM partners').fetchone()[0])";
-    let output =
-        tokio::process::Command::new("python3").args(["-c", program]).arg(world.store()).output().await.unwrap();
-    String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
+fn kept_as_told(world: &World) -> String {
+    world.store().ask("SELECT count(failing_since) FROM partners")
 }
 
 /// An operator's URL that hangs delays nobody.
@@ -212,7 +205,7 @@ async fn the_operators_url_and_secret() {
     assert!(text.contains("CAPA_WEBHOOKS_ALLOW_HTTP"), "{text}");
 
     let variables = [("CAPA_WEBHOOKS_OPERATIONS_URL", "http://127.0.0.1:9/")];
-    let program = Program::serve_with(folder.path(), &variables).await;
+    let mut program = Program::serve_with(folder.path(), &variables).await;
     let made = std::fs::read_to_string(folder.path().join("capa-webhooks.operations-secret")).unwrap();
     assert_eq!(made.trim().len(), 64);
     let log = program.terminate().await;

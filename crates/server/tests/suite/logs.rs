@@ -1,6 +1,5 @@
 //! Contract, section 6: what the log holds, and what it never holds. The real program, as a process of its own.
 
-use crate::harness::fault::Intruder;
 use crate::harness::program::Program;
 use crate::harness::receiver::Receiver;
 use crate::harness::{Answer, PLATFORM_KEY, Partner, Then, on_ramp, platform};
@@ -11,7 +10,7 @@ use serde_json::json;
 async fn no_payload_secret_key_or_url() {
     let folder = tempfile::tempdir().unwrap();
     let receiver = Receiver::start().await;
-    let program = Program::serve(folder.path()).await;
+    let mut program = Program::serve(folder.path()).await;
     let endpoint = receiver.endpoint();
     let url = format!("{}?token=URL-TOKEN", endpoint.url);
     let partner = Partner::make(program.address, endpoint, json!({"name": "PARTNER-NAME", "url": url})).await;
@@ -65,7 +64,7 @@ async fn a_fault_of_ours() {
     let receiver = Receiver::start().await;
     let mut program = Program::serve(folder.path()).await;
     let partner = Partner::make(program.address, receiver.endpoint(), json!({"name": "x"})).await;
-    drop(Intruder::runs(&folder.path().join("data/capa-webhooks.db"), &["DELETE FROM secrets"]));
+    program.store.run(&["DELETE FROM secrets"]);
     for version in ["v1", "v2"] {
         let reply = partner.call_version(version, "GET", "webhook-settings").send().await;
         let details = reply.refused(500, "INTERNAL_SERVER_ERROR", "Internal server error");

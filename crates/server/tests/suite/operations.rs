@@ -1,6 +1,5 @@
 //! Contract, sections 6 and 7: health, figures, overload, stop and start.
 
-use crate::harness::fault::Intruder;
 use crate::harness::{Answer, Call, Gate, PLATFORM_KEY, Partner, Reply, Then, World, on_ramp, seconds, verified};
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -233,7 +232,7 @@ async fn overload() {
     let partner = world.partner_without_url().await;
     let item = json!({"partnerId": partner.id, "payload": verified("u")});
     let thousand = json!({"events": vec![item; 1000]});
-    let lock = Intruder::locks(&world.store());
+    let lock = world.store().lock();
     let mut calls = JoinSet::new();
     let mut refused = 0;
     // The queue holds 16,384 events while the writer waits for the lock; so of twenty thousand some are refused.
@@ -271,7 +270,7 @@ async fn overload() {
 async fn a_store_that_cannot_be_written() {
     let world = World::start().await;
     let partner = world.partner().await;
-    let lock = Intruder::locks(&world.store());
+    let lock = world.store().lock();
     unavailable(&partner.publishing(verified("u").to_string()).header("idempotency-key", "k").send().await);
     // Reading goes on.
     assert_eq!(partner.get("webhook-notifications").await.data(200)["total"], 0);

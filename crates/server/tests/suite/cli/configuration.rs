@@ -68,7 +68,7 @@ fn a_shared_store_needs_a_master_key_that_is_there() {
 
 #[test]
 fn a_variable_that_is_no_setting_is_told() {
-    let mut place = Place::new();
+    let mut place = Place::with_store();
     place.set("CAPA_WEBHOOKS_LISTENN", "127.0.0.1:0");
     let done = place.serve(&[]).stop();
     assert!(done.err.contains("CAPA_WEBHOOKS_LISTENN"), "{}", done.err);
@@ -76,7 +76,7 @@ fn a_variable_that_is_no_setting_is_told() {
 
 #[test]
 fn the_file_then_the_environment_then_flags() {
-    let mut place = Place::new();
+    let mut place = Place::with_store();
     std::fs::write(
         place.path("file.toml"),
         "log = \"error\"\nmetrics_listen = \"127.0.0.1:0\"\nlisten = \"127.0.0.1:1\"\n",

@@ -1,8 +1,9 @@
 //! The real binary as a child process, in a folder of its own.
 
+use crate::harness::store::{TestStore, on_postgres};
 use std::io::{BufRead as _, BufReader, Read};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
@@ -13,6 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A folder to work in, with another one in it for what is temporary.
 pub(super) struct Place {
+    store: Option<TestStore>,
     folder: TempDir,
     environment: Vec<(String, String)>,
 }
@@ -25,10 +27,32 @@ pub(super) struct Done {
 }
 
 impl Place {
+    /// With no store but the one that commands make by themselves, in a file here.
     pub(super) fn new() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         std::fs::create_dir(folder.path().join("tmp")).expect("a folder in it");
-        Self { folder, environment: Vec::new() }
+        Self { store: None, folder, environment: Vec::new() }
+    }
+
+    /// With a store of the engine that was chosen for this run. One that nodes share comes with its keys, because nobody
+    /// makes them by himself; the other is the default, so commands need not be told of it.
+    pub(super) fn with_store() -> Self {
+        let mut place = Self::new();
+        let store = TestStore::new(place.folder.path());
+        if on_postgres() {
+            for (name, value) in store.variables() {
+                place.set(name, &value);
+            }
+            let key = place.good(&["keys", "new"]);
+            place.set("CAPA_WEBHOOKS_PLATFORM_KEY", key.trim());
+        }
+        place.store = Some(store);
+        place
+    }
+
+    /// The store, to be disturbed past everything that keeps it in order.
+    pub(super) fn store(&self) -> &TestStore {
+        self.store.as_ref().expect("it was made with a store")
     }
 
     /// The path of a file.
@@ -203,11 +227,4 @@ pub(super) fn curl(arguments: &[&str]) -> (u16, String) {
     let text = String::from_utf8(output.stdout).expect("an answer is text");
     let (answer, status) = text.rsplit_once('\n').expect("the status follows");
     (status.parse().expect("a status is a number"), answer.to_owned())
-}
-
-/// Runs statements on a store, past everything that keeps it in order.
-pub(super) fn sql(store: &Path, statements: &str) {
-    const SCRIPT: &str = "import sqlite3, sys\nwith sqlite3.connect(sys.argv[1]) as c: c.executescript(sys.argv[2])";
-    let status = Command::new("python3").args(["-c", SCRIPT]).arg(store).arg(statements).status();
-    assert!(status.expect("these tests need python3").success());
 }

@@ -16,6 +16,7 @@ pub(crate) mod program;
 pub(crate) mod receiver;
 mod running;
 pub(crate) mod shared;
+pub(crate) mod store;
 mod verify;
 mod words;
 
@@ -38,6 +39,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use store::TestStore;
 use tempfile::TempDir;
 
 /// Where the clock stands at first.
@@ -55,6 +57,7 @@ pub(crate) struct World {
     stepper: Option<Stepper>,
     settings: BTreeMap<&'static str, String>,
     file: Option<PathBuf>,
+    store: TestStore,
     folder: TempDir,
     pub(crate) address: SocketAddr,
     pub(crate) metrics_address: SocketAddr,
@@ -118,12 +121,13 @@ impl World {
         surroundings: Surroundings,
         stepper: Option<Stepper>,
     ) -> Self {
+        let store = TestStore::new(folder.path());
         let path = |name: &str| folder.path().join(name).display().to_string();
         let mut flags = BTreeMap::from([
             ("listen", "127.0.0.1:0".to_owned()),
             ("metrics_listen", "127.0.0.1:0".to_owned()),
-            ("store", format!("sqlite:{}", path("data/store.db"))),
-            ("master_key_file", path("master.key")),
+            ("store", store.url()),
+            ("master_key_file", store.key_file()),
             ("admin_key_file", path("admin.key")),
             ("platform_key", PLATFORM_KEY.to_owned()),
             ("disk_reserve", "0B".to_owned()),
@@ -146,6 +150,7 @@ impl World {
             stepper,
             settings: flags,
             file,
+            store,
             folder,
             address: nowhere,
             metrics_address: nowhere,
@@ -229,9 +234,9 @@ impl World {
         self.folder.path().join(name)
     }
 
-    /// The file of the store.
-    pub(crate) fn store(&self) -> PathBuf {
-        self.folder.path().join("data/store.db")
+    /// The store, to be looked at and disturbed past the service.
+    pub(crate) fn store(&self) -> &TestStore {
+        &self.store
     }
 
     /// A connection to the API on which these bytes have been written.

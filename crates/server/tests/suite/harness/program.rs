@@ -1,5 +1,6 @@
 //! The real program as a process of its own, for what only its log tells.
 
+use super::store::TestStore;
 use super::{PLATFORM_KEY, patience};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -14,6 +15,8 @@ pub(crate) struct Program {
     /// Read as they come, so that a full pipe never holds the program up.
     lines: mpsc::UnboundedReceiver<String>,
     log: Vec<serde_json::Value>,
+    /// Made with the program, and there until this is dropped.
+    pub(crate) store: TestStore,
     pub(crate) address: SocketAddr,
 }
 
@@ -39,6 +42,7 @@ impl Program {
     }
 
     async fn start(folder: &Path, variables: &[(&str, &str)]) -> Self {
+        let store = TestStore::new(folder);
         let mut child = Command::new(env!("CARGO_BIN_EXE_capa-webhooks"))
             .arg("serve")
             .current_dir(folder)
@@ -49,6 +53,7 @@ impl Program {
             .env("CAPA_WEBHOOKS_RETRY_DELAYS", "100ms")
             .env("CAPA_WEBHOOKS_LOG", "trace")
             .env("CAPA_WEBHOOKS_LOG_FORMAT", "json")
+            .envs(store.variables())
             .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -66,7 +71,7 @@ impl Program {
             }
         });
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut program = Self { child, lines, log: Vec::new(), address: nowhere };
+        let mut program = Self { child, lines, log: Vec::new(), store, address: nowhere };
         let serving = program.logs(|line| line["message"] == "serving").await;
         program.address = serving["address"].as_str().unwrap().parse().unwrap();
         program
@@ -88,7 +93,7 @@ impl Program {
     }
 
     /// Asks it to stop, waits for its end, and gives the whole log.
-    pub(crate) async fn terminate(mut self) -> String {
+    pub(crate) async fn terminate(&mut self) -> String {
         let id = self.child.id().expect("it runs").to_string();
         assert!(Command::new("kill").args(["-TERM", &id]).status().await.unwrap().success());
         self.logs(|line| line["message"] == "stopped").await;

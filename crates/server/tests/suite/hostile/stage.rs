@@ -158,7 +158,7 @@ impl Stage {
     }
 
     /// Stops the program; its log holds no panic, no secret and no value, and what it stored is whole.
-    pub(super) async fn end(self) {
+    pub(super) async fn end(mut self) {
         let log = self.program.terminate().await;
         let half = |key: &str| key.split(':').nth(1).unwrap().to_owned();
         let keys = [&self.partner.key, &self.other.key, &self.disabled, &self.revoked, &self.revoked_platform];
@@ -175,6 +175,7 @@ impl Stage {
             .arg("doctor")
             .current_dir(self.folder.path())
             .env_clear()
+            .envs(self.program.store.variables())
             .output()
             .unwrap();
         let said = String::from_utf8_lossy(&doctor.stdout);
