@@ -332,11 +332,18 @@ BEGIN
         upto := (SELECT life FROM nodes WHERE ended_at IS NULL AND (after IS NULL OR life > after) ORDER BY life LIMIT 1);
         LOOP
             -- Asked once more whether it is alive, in the same look: it may have begun since.
-            SELECT owner INTO dead FROM queue
-            WHERE owner IS NOT NULL AND owner > coalesce(after, '00000000-0000-0000-0000-000000000000'::uuid)
-            AND owner < coalesce(upto, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
-            AND NOT EXISTS (SELECT FROM nodes WHERE life = owner AND ended_at IS NULL)
-            ORDER BY owner LIMIT 1;
+            -- Two statements, so that each has bounds that the index knows.
+            IF upto IS NULL THEN
+                SELECT owner INTO dead FROM queue
+                WHERE owner IS NOT NULL AND owner > coalesce(after, '00000000-0000-0000-0000-000000000000'::uuid)
+                AND NOT EXISTS (SELECT FROM nodes WHERE life = owner AND ended_at IS NULL)
+                ORDER BY owner LIMIT 1;
+            ELSE
+                SELECT owner INTO dead FROM queue
+                WHERE owner > coalesce(after, '00000000-0000-0000-0000-000000000000'::uuid) AND owner < upto
+                AND NOT EXISTS (SELECT FROM nodes WHERE life = owner AND ended_at IS NULL)
+                ORDER BY owner LIMIT 1;
+            END IF;
             EXIT WHEN NOT FOUND;
             WITH held AS (SELECT partner, id FROM queue WHERE owner = dead LIMIT slice FOR UPDATE SKIP LOCKED)
             UPDATE queue q SET owner = NULL FROM held WHERE q.partner = held.partner AND q.id = held.id AND q.owner = dead;
