@@ -101,9 +101,14 @@ impl<E: Engine> Scene<E> {
 
     /// Begins the next life, and sees to it that the one of before is over.
     pub async fn next_life(&mut self) -> LifeId {
-        if E::SEVERAL_LIVES {
+        if self.store().shared() {
             self.store().end_life(self.life, self.now).await.expect("a life ends");
         }
+        self.another_life().await
+    }
+
+    /// Begins a life, and leaves the one before alone if the store does.
+    pub async fn another_life(&mut self) -> LifeId {
         self.life = LifeId::v7(self.now, self.random.bytes());
         self.store().begin_life(self.life, self.now).await.expect("a life begins");
         self.life

@@ -30,7 +30,7 @@ pub async fn several_lives_or_one_at_a_time<E: Engine>(engine: E) {
     let partner = scene.partner().await;
     let first = scene.life;
     let held = scene.owned(partner).await;
-    let second = scene.next_life().await;
+    let second = scene.another_life().await;
     let beat = scene.store().heartbeat(second).await.expect("beats");
     let earlier = scene.store().heartbeat(first).await.expect("beats");
     let claimed: Vec<_> = scene.claim_all().await.iter().map(|job| job.key).collect();
@@ -59,7 +59,7 @@ pub async fn who_stands_still_is_ended_and_who_moved_is_not<E: Engine>(engine: E
     let first = scene.life;
     let held = scene.owned(partner).await;
     let turn = Turn::first(scene.now);
-    let second = scene.next_life().await;
+    let second = scene.another_life().await;
     let others = scene.store().heartbeat(second).await.expect("beats").others;
     scene.store().heartbeat(first).await.expect("beats");
     scene.store().end_silent(others, scene.now).await.expect("ends nobody");

@@ -31,9 +31,6 @@ pub trait Engine: Send + Sync {
     /// The store.
     type Store: Store;
 
-    /// Whether several lives may be alive at once. If not, a life that begins ends the others; if so, the cases end them.
-    const SEVERAL_LIVES: bool = false;
-
     /// Opens the store: empty at first, and later with what is in it. Called again only after the store of before was
     /// dropped, as by a process that was killed.
     async fn open(&self) -> Self::Store;

@@ -28,8 +28,6 @@ impl Postgres {
 impl Engine for Postgres {
     type Store = PostgresStore;
 
-    const SEVERAL_LIVES: bool = true;
-
     async fn open(&self) -> PostgresStore {
         self.node().await
     }
