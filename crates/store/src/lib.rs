@@ -3,7 +3,7 @@
 //! [`Store`] is the trait that the server works with. One method is one transaction; every time comes in as an
 //! argument; an expected race is a return value ([`Accepted::Repeat`], [`Recorded::Late`]), a surprise is an
 //! [`Error`]. [`sqlite`] keeps everything in one file on one machine;
-//! [`postgres`] keeps it in a database that several nodes share. `conformance` is the suite that every engine
+//! [`postgres`] keeps it in a database that several nodes share; [`copy`] moves a store from one to the other. `conformance` is the suite that every engine
 //! must pass, with a plain in-memory model as the judge.
 //!
 //! What is kept, and what is promised:
@@ -15,6 +15,7 @@
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+pub mod copy;
 pub mod postgres;
 mod rows;
 pub mod seal;

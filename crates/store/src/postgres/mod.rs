@@ -13,6 +13,7 @@
 //! | `partners.rs`, `keys.rs`, `erase.rs`, `changes.rs` | partners, and who is told that they changed |
 //! | `counters.rs`, `list.rs`, `detail.rs` | questions |
 //! | `expire.rs`, `partitions.rs`, `examine.rs` | housekeeping |
+//! | `copy.rs` | one end of a copy to the other engine, or from it |
 //!
 //! What is guaranteed: an event that was accepted is in a transaction that the database has committed, on its disk
 //! and on its synchronous standby, where it has one. An answer that was lost during a commit is
@@ -31,6 +32,7 @@ mod accept;
 mod changes;
 mod claim;
 mod connect;
+pub(crate) mod copy;
 mod counters;
 mod detail;
 mod erase;

@@ -1,12 +1,13 @@
 //! Opening a store: connecting, the tables, the pools.
 
-use super::PostgresStore;
 use super::connect::Target;
 use super::fault::Fault;
 use super::partitions::Days;
 use super::schema::migrate;
 use super::session::{Pool, run};
+use super::{PostgresStore, copy};
 use crate::Error;
+use crate::copy::{COPYING, unfinished};
 use crate::seal::{Entropy, Keyring, MasterKey};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -50,6 +51,9 @@ impl PostgresStore {
             Fault::Store(error @ Error::CannotOpen(_)) => error,
             fault => Error::CannotOpen(format!("cannot bring the tables of {place} up to date: {}", fault.tell())),
         })?;
+        if copy::mark(&mut session, COPYING).await.map_err(Fault::tell)?.is_some() {
+            return Err(unfinished(&place));
+        }
         drop(session);
         let target = Arc::new(target);
         Ok(Self {

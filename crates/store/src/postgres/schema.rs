@@ -54,6 +54,31 @@ pub(super) async fn migrate(session: &mut Session, key: MasterKeyId, place: &str
             &[&key.as_bytes().as_slice()],
         )
         .await?;
+    check_key(session, key, place).await?;
+    make_days_ahead(session).await?;
+    session.commit().await
+}
+
+/// Whether the tables are there, at the newest step, and sealed under this key. Changes nothing.
+pub(super) async fn check(session: &mut Session, key: MasterKeyId, place: &str) -> Result<(), Fault> {
+    let row = session.query_one("SELECT to_regclass('capa_webhooks.migrations') IS NOT NULL", &[]).await?;
+    if !row.try_get::<_, bool>(0)? {
+        return Err(Error::CannotOpen(format!("there is no store in {place}")).into());
+    }
+    let row = session.query_one("SELECT coalesce(max(step), 0) FROM capa_webhooks.migrations", &[]).await?;
+    let taken = row.try_get::<_, i32>(0)?;
+    if usize::try_from(taken).ok() != Some(STEPS.len()) {
+        return Err(Error::CannotOpen(format!(
+            "{place} is at step {taken} of its tables, and this version of capa-webhooks at step {}: use the version that \
+             serves it, or start this one once to bring it up to date",
+            STEPS.len()
+        ))
+        .into());
+    }
+    check_key(session, key, place).await
+}
+
+async fn check_key(session: &mut Session, key: MasterKeyId, place: &str) -> Result<(), Fault> {
     let row = session.query_one("SELECT value FROM meta WHERE name = 'master_key_id'", &[]).await?;
     let named: Vec<u8> = row.try_get(0)?;
     if named != key.as_bytes() {
@@ -63,8 +88,7 @@ pub(super) async fn migrate(session: &mut Session, key: MasterKeyId, place: &str
         ))
         .into());
     }
-    make_days_ahead(session).await?;
-    session.commit().await
+    Ok(())
 }
 
 /// Makes the partitions of the coming days, by the database's clock.

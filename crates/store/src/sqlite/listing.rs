@@ -22,6 +22,8 @@ use std::sync::Arc;
 pub(super) const RUN: usize = 4096;
 /// The fewest rows that a batch lists while a run goes on.
 const FEWEST: usize = 32;
+/// Events that are listed in one transaction after a copy.
+const COPIED_AT_ONCE: i64 = 65_536;
 
 /// The newest `seq` up to which everything is listed, as SQL.
 pub(super) const LISTED_TO: &str = "coalesce((SELECT value FROM meta WHERE name = 'listed_to'), 0)";
@@ -57,13 +59,33 @@ pub(super) struct Listing {
 impl Listing {
     /// Reads what is not listed yet.
     pub(super) fn load(conn: &Connection, run_length: usize) -> Result<Self, Fault> {
+        Self::load_some(conn, run_length, i64::MAX)
+    }
+
+    /// Lists some of what a copy has brought, in a transaction of its own; how much.
+    pub(super) fn list_copied(conn: &mut Connection) -> Result<u64, Fault> {
+        let tx = conn.transaction()?;
+        let mut listing = Self::load_some(&tx, RUN, COPIED_AT_ONCE)?;
+        let behind = listing.waiting.len();
+        if behind == 0 {
+            return Ok(0);
+        }
+        let mut counters = Counters::default();
+        listing.list_all(&tx, &mut counters, &mut Recent::default())?;
+        counters.write(&tx)?;
+        tx.commit()?;
+        Ok(u64::try_from(behind).unwrap_or(u64::MAX))
+    }
+
+    /// Reads the oldest of what is not listed yet, so many at most.
+    fn load_some(conn: &Connection, run_length: usize, most: i64) -> Result<Self, Fault> {
         let listed_to: i64 = conn.query_row(&format!("SELECT {LISTED_TO}"), [], |row| row.get(0))?;
         let mut statement = conn.prepare(
             "SELECT partner, id, seq, event, accepted_at, transaction_hash, user_hash FROM notifications
-             WHERE seq > ?1 ORDER BY seq",
+             WHERE seq > ?1 ORDER BY seq LIMIT ?2",
         )?;
         let waiting: Vec<Unlisted> = statement
-            .query_map([listed_to], |row| {
+            .query_map([listed_to, most], |row| {
                 let (partner, id) = (PartnerId::from_bytes(row.get(0)?), NotificationId::from_bytes(row.get(1)?));
                 Ok(Unlisted {
                     key: NotificationKey { partner, id },

@@ -13,6 +13,7 @@
 //! | `listing.rs`, `counters.rs` | what lists read, a little behind |
 //! | `list.rs`, `detail.rs` | questions |
 //! | `expire.rs`, `examine.rs` | housekeeping |
+//! | `copy.rs` | one end of a copy to the other engine, or from it |
 //!
 //! Durability: `journal_mode=WAL`, `synchronous=FULL`; what a method has answered is on the disk. What happens when
 //! the disk is full or fails is decided in `fault.rs`.
@@ -20,6 +21,7 @@
 mod accept;
 mod checkpoint;
 mod claim;
+pub(crate) mod copy;
 mod counters;
 mod detail;
 mod erase;

@@ -4,8 +4,9 @@ use super::checkpoint::{COPY_AT, Checkpoints};
 use super::fault::Fault;
 use super::readers::Readers;
 use super::writer::{Session, Writer};
-use super::{SqliteStore, listing, schema};
+use super::{SqliteStore, copy, listing, schema};
 use crate::Error;
+use crate::copy::{COPYING, unfinished};
 use crate::seal::{Entropy, Keyring, MasterKey, MasterKeyId};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
@@ -114,6 +115,9 @@ impl SqliteStore {
         let mut conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE, disk)?;
         prepare(&mut conn, options.master_key.id(), disk).map_err(|fault| cannot_open(path, fault))?;
         check_key(&conn, path, &options.master_key)?;
+        if copy::mark(&conn, COPYING).map_err(|fault| cannot_open(path, fault))?.is_some() {
+            return Err(unfinished(&format!("the store {}", path.display())));
+        }
         let thread = |error: std::io::Error| cannot_open(path, Error::Failed(error.to_string()).into());
         let copier = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE, disk)?;
         copier.pragma_update(None, "synchronous", disk.synchronous).map_err(|error| cannot_open(path, error.into()))?;
@@ -191,7 +195,7 @@ pub(super) fn connect(path: &Path, flags: OpenFlags, disk: Disk) -> Result<Conne
 }
 
 /// Brings the file into the form that the writer needs.
-fn prepare(conn: &mut Connection, key: MasterKeyId, disk: Disk) -> Result<(), Fault> {
+pub(super) fn prepare(conn: &mut Connection, key: MasterKeyId, disk: Disk) -> Result<(), Fault> {
     conn.pragma_update(None, "page_size", 4096)?;
     let mode: String = conn.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
     if mode != "wal" {
@@ -207,7 +211,7 @@ fn prepare(conn: &mut Connection, key: MasterKeyId, disk: Disk) -> Result<(), Fa
     schema::migrate(conn, key)
 }
 
-fn check_version() -> Result<(), Error> {
+pub(super) fn check_version() -> Result<(), Error> {
     if rusqlite::version_number() >= OLDEST_SQLITE {
         return Ok(());
     }
@@ -215,7 +219,7 @@ fn check_version() -> Result<(), Error> {
     Err(Error::CannotOpen(format!("SQLite {version} can damage a store; build with SQLite 3.51.3 or newer")))
 }
 
-fn check_key(conn: &Connection, path: &Path, given: &MasterKey) -> Result<(), Error> {
+pub(super) fn check_key(conn: &Connection, path: &Path, given: &MasterKey) -> Result<(), Error> {
     let named = schema::master_key_id(conn).map_err(|fault| cannot_open(path, fault))?;
     match named {
         Some(named) if named == given.id() => Ok(()),
@@ -230,7 +234,7 @@ fn check_key(conn: &Connection, path: &Path, given: &MasterKey) -> Result<(), Er
 }
 
 /// Makes the folder of the store, readable by its owner only, and makes its name durable.
-fn make_folder(path: &Path) -> Result<(), Error> {
+pub(super) fn make_folder(path: &Path) -> Result<(), Error> {
     let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists()) else {
         return Ok(());
     };
@@ -246,7 +250,7 @@ fn make_folder(path: &Path) -> Result<(), Error> {
 }
 
 /// Takes the lock that makes this process the only one to write. The system frees it when the process ends.
-fn lock(path: &Path) -> Result<File, Error> {
+pub(super) fn lock(path: &Path) -> Result<File, Error> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
     let name = PathBuf::from(name);
