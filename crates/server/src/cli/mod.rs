@@ -1,6 +1,7 @@
 //! The command line.
 
 mod admin;
+mod copy;
 pub mod dev;
 mod doctor;
 mod keys;
@@ -22,6 +23,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(("serve", given)) => serve::run(given),
         Some(("dev", given)) => dev::run(given),
         Some(("doctor", given)) => doctor::run(given),
+        Some(("copy", given)) => copy::run(given),
         Some(("keys", given)) => keys::run(given),
         Some(("partners", given)) => partners::run(given),
         _ => Err("no command was given".to_owned()),
@@ -45,7 +47,14 @@ pub fn command() -> Command {
         .after_help("New here? Run `capa-webhooks dev`: a server, a receiver and a few events, all in one terminal.")
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommands([serve::command(), dev::command(), doctor::command(), keys::command(), partners::command()])
+        .subcommands([
+            serve::command(),
+            dev::command(),
+            doctor::command(),
+            keys::command(),
+            partners::command(),
+            copy::command(),
+        ])
 }
 
 /// Adds `--config` and a flag for every setting of the table that `wanted` names (all of them if it names none).

@@ -1,6 +1,7 @@
 //! The command line: the real binary, run as people run it.
 
 mod commands;
+mod copy;
 mod configuration;
 mod dev;
 mod doctor;
@@ -15,7 +16,7 @@ fn help_has_examples() {
     let place = Place::new();
     let first = place.good(&["--help"]);
     assert!(first.contains("capa-webhooks dev"), "{first}");
-    for command in ["serve", "dev", "doctor", "keys", "partners"] {
+    for command in ["serve", "dev", "doctor", "keys", "partners", "copy"] {
         assert!(first.contains(command), "{first}");
         let help = place.good(&[command, "--help"]);
         let (_, examples) = help.split_once("Examples:").expect(command);

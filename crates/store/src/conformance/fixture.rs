@@ -93,6 +93,12 @@ impl<E: Engine> Scene<E> {
         self.store.as_ref().expect("the store is open")
     }
 
+    /// Drops the store, as a killed process does, and gives back how it is opened.
+    pub fn into_engine(self) -> E {
+        drop(self.store);
+        self.engine
+    }
+
     /// Drops the store, as a killed process does, and opens it again. The life of before has not ended.
     pub async fn reopen(&mut self) {
         drop(self.store.take());
