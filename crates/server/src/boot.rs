@@ -12,6 +12,7 @@ use crate::endpoints::Endpoints;
 use crate::endpoints::hook::Hook;
 use crate::engine::{Context, Inbox, Running};
 use crate::housekeeping::{self, Retention};
+use crate::inbox::Drain;
 use crate::ingest::{Batcher, Bounds};
 use crate::keyfile::{self, FreshKey};
 use crate::moves::Moves;
@@ -96,6 +97,7 @@ pub struct Service {
     node: Tasks,
     endpoints: JoinHandle<()>,
     announcing: JoinHandle<()>,
+    drain: Drain,
     engine: Running,
 }
 
@@ -184,6 +186,7 @@ impl Service {
             stopping: AtomicBool::new(false),
             local_key: None,
         });
+        let drain = Drain::start(app.clone());
         let (stop, stopping) = watch::channel(false);
         let grace = config.shutdown_grace;
         let serve = |listener: Listener, router| {
@@ -209,6 +212,7 @@ impl Service {
             node,
             endpoints: watching,
             announcing,
+            drain,
             engine,
         })
     }
@@ -222,6 +226,7 @@ impl Service {
             _ = ended(&mut self.disk) => "the look at the disk",
             _ = &mut self.endpoints => "the look at the endpoints",
             _ = &mut self.announcing => "the announcements",
+            () = self.drain.ended() => "the draining of the inbox",
             () = self.engine.ended() => "the engine",
             over = self.node.over() => match over {
                 Over::LifeEnded => return Failure::LifeEnded,
@@ -235,6 +240,7 @@ impl Service {
     pub async fn stop(self) {
         tracing::info!(grace = ?self.grace, "stopping");
         self.app.stop();
+        self.drain.stop();
         self.stop.send_replace(true);
         for listener in self.listeners {
             _ = listener.await;

@@ -18,7 +18,7 @@ use capa_webhooks_core::engine::Input;
 use capa_webhooks_core::engine::words::Job;
 use capa_webhooks_core::id::LifeId;
 use capa_webhooks_core::notification::Turn;
-use capa_webhooks_store::{Accept, Accepted, Error, Fate, Store};
+use capa_webhooks_store::{Accept, Accepted, Error, Fate, InboxId, Store};
 use futures_util::stream::{FuturesOrdered, StreamExt as _};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -62,12 +62,16 @@ pub enum NotAccepted {
 
 struct Waiting {
     events: Vec<Accept>,
+    /// The rows of the inbox that they come from, if they come from there.
+    inbox: Option<Vec<InboxId>>,
     bytes: usize,
     since: Stopwatch,
     answer: Answer,
 }
 
-type Answer = oneshot::Sender<Result<Vec<Accepted>, NotAccepted>>;
+/// What became of events, in their order; nothing of one that is gone from the inbox.
+type Became = Vec<Option<Accepted>>;
+type Answer = oneshot::Sender<Result<Became, NotAccepted>>;
 
 /// Where events are handed in. Clones share one queue.
 #[derive(Debug, Clone)]
@@ -96,11 +100,26 @@ impl Ingest {
     /// # Errors
     /// Nothing was stored, unless the store's answer was lost: what then came to be owned is taken up later.
     pub async fn accept(&self, events: Vec<Accept>) -> Result<Vec<Accepted>, NotAccepted> {
+        // Only what comes from the inbox can be gone.
+        Ok(self.hand_in(events, None).await?.into_iter().flatten().collect())
+    }
+
+    /// Makes events from the inbox durable, in a transaction of their own that takes them out of it. `None` for one that
+    /// another node has drained.
+    ///
+    /// # Errors
+    /// As [`Ingest::accept`].
+    pub async fn accept_inbox(&self, rows: Vec<(InboxId, Accept)>) -> Result<Vec<Option<Accepted>>, NotAccepted> {
+        let (inbox, events) = rows.into_iter().unzip();
+        self.hand_in(events, Some(inbox)).await
+    }
+
+    async fn hand_in(&self, events: Vec<Accept>, inbox: Option<Vec<InboxId>>) -> Result<Became, NotAccepted> {
         let bytes: usize = events.iter().map(|accept| accept.event.body.len()).sum();
         let count = events.len();
         self.load.add(count, bytes).map_err(NotAccepted::Closed)?;
         let (answer, answered) = oneshot::channel();
-        if self.queue.send(Waiting { events, bytes, since: self.clock.stopwatch(), answer }).is_err() {
+        if self.queue.send(Waiting { events, inbox, bytes, since: self.clock.stopwatch(), answer }).is_err() {
             self.load.subtract(count, bytes);
             return Err(NotAccepted::Stopping);
         }
@@ -211,7 +230,14 @@ impl Batcher {
         // When the first event of each batch under way was handed in.
         let mut since = VecDeque::new();
         let mut open = true;
-        while open || !under_way.is_empty() {
+        // What comes from the inbox shares its transaction with nobody: it may have to wait for another node.
+        let mut alone: Option<Waiting> = None;
+        while open || alone.is_some() || !under_way.is_empty() {
+            if let Some(waiting) = alone.take() {
+                since.push_back(waiting.since.clone());
+                let gathered = waiting.events.len();
+                under_way.push_back(self.take(vec![waiting], gathered, &load));
+            }
             tokio::select! {
                 Some(()) = under_way.next() => {
                     since.pop_front();
@@ -223,8 +249,12 @@ impl Batcher {
                     Some(first) => {
                         let mut waiting = vec![first];
                         let mut gathered = waiting[0].events.len();
-                        while gathered < BATCH_EVENTS {
+                        while gathered < BATCH_EVENTS && waiting[0].inbox.is_none() {
                             let Ok(next) = queue.try_recv() else { break };
+                            if next.inbox.is_some() {
+                                alone = Some(next);
+                                break;
+                            }
                             gathered += next.events.len();
                             waiting.push(next);
                         }
@@ -252,7 +282,9 @@ impl Batcher {
         let mut batch = Vec::with_capacity(gathered);
         let mut callers = Vec::with_capacity(waiting.len());
         let mut jobs = Vec::with_capacity(gathered);
-        for Waiting { events, bytes, answer, .. } in waiting {
+        let mut rows = None;
+        for Waiting { events, inbox, bytes, answer, .. } in waiting {
+            rows = rows.or(inbox);
             callers.push((events.len(), bytes, answer));
             for mut accept in events {
                 let queued = matches!(accept.fate, Fate::Queue(_)) && self.room.has_for(accept.key.partner);
@@ -267,7 +299,11 @@ impl Batcher {
         let watched = self.store.shared();
         let moving: Vec<_> = jobs.iter().flatten().filter(|_| watched).map(|job| job.key).collect();
         self.moves.begin(moving.iter().copied());
-        match self.store.accept(batch, now).await {
+        let accepted = match rows {
+            None => self.store.accept(batch, now).await.map(|accepted| accepted.into_iter().map(Some).collect()),
+            Some(rows) => self.store.accept_inbox(rows.into_iter().zip(batch).collect(), now).await,
+        };
+        match accepted {
             Ok(accepted) => self.hand_on(accepted, jobs, callers, load),
             Err(error) => {
                 tracing::error!(%error, events = gathered, "events were not accepted");
@@ -281,16 +317,10 @@ impl Batcher {
         self.moves.end(moving);
     }
 
-    fn hand_on(
-        &self,
-        accepted: Vec<Accepted>,
-        jobs: Vec<Option<Job>>,
-        callers: Vec<(usize, usize, Answer)>,
-        load: &Load,
-    ) {
+    fn hand_on(&self, accepted: Became, jobs: Vec<Option<Job>>, callers: Vec<(usize, usize, Answer)>, load: &Load) {
         let mut new = 0;
         for (accepted, job) in accepted.iter().zip(jobs) {
-            if *accepted != Accepted::New {
+            if *accepted != Some(Accepted::New) {
                 continue;
             }
             new += 1;

@@ -25,6 +25,7 @@ pub mod door;
 pub mod endpoints;
 pub mod engine;
 pub mod housekeeping;
+pub mod inbox;
 pub mod ingest;
 pub mod keyfile;
 pub mod moves;

@@ -78,6 +78,41 @@ pub trait Store: Send + Sync + 'static {
     /// Begins a new cycle of a failed notification (a single manual retry), or says why not.
     async fn retry(&self, retry: SingleRetry) -> Result<Retried, Error>;
 
+    // --- Published from within other transactions (only where the store is a database that others can use, too) -----
+
+    /// The oldest rows of the inbox, in the order in which they came. Looking takes nothing away: several nodes may see the
+    /// same rows, and those that are neither accepted nor refused are seen again.
+    async fn inbox(&self, _look: InboxLook) -> Result<Vec<Published>, Error> {
+        Ok(Vec::new())
+    }
+
+    /// Makes rows of the inbox durable as [`Store::accept`] does, and removes those that became notifications, or were
+    /// ones before ([`Accepted::Repeat`]), from the inbox in the same transaction. `None` for a row that is gone: another
+    /// node has drained it. No row is accepted while an older one that this batch names is under way elsewhere.
+    async fn accept_inbox(
+        &self,
+        batch: Vec<(InboxId, Accept)>,
+        _now: Timestamp,
+    ) -> Result<Vec<Option<Accepted>>, Error> {
+        Ok(vec![None; batch.len()])
+    }
+
+    /// Moves rows from the inbox to what was refused; how many of them were still there. The payload is sealed where there
+    /// is a partner to seal it for; else only its hash stays.
+    async fn refuse_inbox(&self, _refusals: Vec<Refusal>, _now: Timestamp) -> Result<usize, Error> {
+        Ok(0)
+    }
+
+    /// Waits for a hint that something was put into the inbox. Hints may be lost. A store without an inbox gives none.
+    async fn inbox_hint(&self) {
+        std::future::pending::<()>().await;
+    }
+
+    /// Whether there is an inbox.
+    fn has_inbox(&self) -> bool {
+        false
+    }
+
     // --- Partners ------------------------------------------------------------------------------------------------
 
     /// Makes a partner with its first key, secret and settings.

@@ -120,6 +120,53 @@ pub enum Accepted {
     UnknownPartner,
 }
 
+/// Names a row of the inbox: what was published by one call within a transaction of somebody else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct InboxId(pub i64);
+
+/// How much of the inbox to look at.
+#[derive(Debug, Clone, Copy)]
+pub struct InboxLook {
+    /// At most so many rows.
+    pub rows: usize,
+    /// At most so many bytes of payloads, but always one row.
+    pub bytes: usize,
+    /// Payloads of more bytes are left where they are.
+    pub payload: usize,
+}
+
+/// A row of the inbox, unchecked.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Published {
+    /// Its id.
+    pub id: InboxId,
+    /// For whom it is.
+    pub partner: PartnerId,
+    /// The caller's idempotency key; of one that is longer than any may be, the beginning.
+    pub idempotency_key: Option<String>,
+    /// The event as it was given; `None` if it is larger than [`InboxLook::payload`].
+    pub payload: Option<Bytes>,
+}
+
+impl fmt::Debug for Published {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Published").field("id", &self.id).field("partner", &self.partner).finish_non_exhaustive()
+    }
+}
+
+/// Why a row of the inbox is not accepted, in the words of the API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The row.
+    pub row: Published,
+    /// The code, such as `NOT_FOUND`.
+    pub code: String,
+    /// The message.
+    pub message: String,
+    /// What exactly was wrong, as a JSON list.
+    pub details: String,
+}
+
 /// A single manual retry.
 #[derive(Debug, Clone, Copy)]
 pub struct SingleRetry {

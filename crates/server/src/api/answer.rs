@@ -274,6 +274,11 @@ impl ApiError {
         json!({"code": self.code, "message": self.message, "details": details(&self.details)})
     }
 
+    /// Code, message and details, as they are kept with what was published from SQL.
+    pub fn words(&self) -> (&'static str, &'static str, String) {
+        (self.code, self.message, details(&self.details).to_string())
+    }
+
     /// The answer.
     pub fn respond(self, version: Version) -> Response {
         let (headers, body) = self.parts(version);

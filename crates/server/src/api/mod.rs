@@ -14,6 +14,7 @@ pub mod listener;
 mod partner;
 mod path;
 mod platform;
+pub(crate) mod publishing;
 mod query;
 mod settings;
 mod unreadable;
@@ -94,7 +95,8 @@ impl App {
         self.stopping.store(true, Ordering::Relaxed);
     }
 
-    fn is_stopping(&self) -> bool {
+    /// Whether new events and changes are refused.
+    pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
     }
 }

@@ -45,6 +45,7 @@ pub struct Metrics {
     registry: Registry,
     accepted: Counter,
     refused: Family<Kind, Counter>,
+    inbox: Family<Kind, Counter>,
     attempts: Family<Kind, Counter>,
     settled: Family<Kind, Counter>,
     retried: Counter,
@@ -85,6 +86,7 @@ impl Default for Metrics {
         let metrics = Self {
             accepted: Counter::default(),
             refused: Family::default(),
+            inbox: Family::default(),
             attempts: Family::default(),
             settled: Family::default(),
             retried: Counter::default(),
@@ -112,6 +114,11 @@ impl Default for Metrics {
         };
         registry.register("accepted", "Events made durable", metrics.accepted.clone());
         registry.register("publish_refused", "Events not accepted, by reason", metrics.refused.clone());
+        registry.register(
+            "inbox",
+            "Events published from SQL that this node drained, by what became of them",
+            metrics.inbox.clone(),
+        );
         registry.register("attempts", "Attempts made, by what came back", metrics.attempts.clone());
         registry.register("settled", "Notifications settled, by status", metrics.settled.clone());
         registry.register("retried", "Automatic retries scheduled", metrics.retried.clone());
@@ -176,6 +183,11 @@ impl Metrics {
     /// An event was not accepted; `reason` is one of a few fixed words.
     pub fn refused(&self, reason: &'static str) {
         self.refused.get_or_create(&Kind { kind: reason }).inc();
+    }
+
+    /// So many events that were published from SQL came to this: `accepted`, `repeated` or `refused`.
+    pub fn drained(&self, kind: &'static str, count: usize) {
+        self.inbox.get_or_create(&Kind { kind }).inc_by(count as u64);
     }
 
     /// More events wait to be stored.

@@ -1,8 +1,8 @@
 //! The command line: the real binary, run as people run it.
 
 mod commands;
-mod copy;
 mod configuration;
+mod copy;
 mod dev;
 mod doctor;
 mod process;

@@ -11,6 +11,7 @@ use capa_webhooks_core::notification::NotSent;
 use capa_webhooks_core::time::Timestamp;
 use std::collections::HashMap;
 use std::sync::Arc;
+use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 /// A batch as the database takes it: one array for each column, sealed and hashed.
@@ -30,19 +31,33 @@ struct Columns {
     payload_hashes: Vec<Option<Vec<u8>>>,
     oldest: Vec<Option<i64>>,
     lives: Vec<Uuid>,
+    /// The rows of the inbox, where the batch comes from there.
+    inbox: Option<Vec<i64>>,
 }
 
 impl PostgresStore {
     pub(super) async fn accept_batch(&self, batch: Vec<Accept>, now: Timestamp) -> Result<Vec<Accepted>, Error> {
+        // Only what comes from the inbox can be gone.
+        Ok(self.accept_all(batch, None, now).await?.into_iter().flatten().collect())
+    }
+
+    /// Accepts a batch; what comes from the inbox, the rows with these ids, is removed there. `None` is what is gone from it.
+    pub(super) async fn accept_all(
+        &self,
+        batch: Vec<Accept>,
+        inbox: Option<Vec<i64>>,
+        now: Timestamp,
+    ) -> Result<Vec<Option<Accepted>>, Error> {
         let keys = self.keys_of(batch.iter().map(|accept| accept.key.partner)).await?;
-        let mut answers = vec![Accepted::UnknownPartner; batch.len()];
-        let columns = self.columns(batch, &keys, now);
+        let mut answers = vec![Some(Accepted::UnknownPartner); batch.len()];
+        let mut columns = self.columns(batch, &keys, now);
         if columns.ids.is_empty() {
             return Ok(answers);
         }
         for place in &columns.places {
-            answers[*place] = Accepted::New;
+            answers[*place] = Some(Accepted::New);
         }
+        columns.inbox = inbox.map(|inbox| columns.places.iter().map(|place| inbox[*place]).collect());
         self.make_room(columns.ids.iter().copied().map(NotificationId::new)).await?;
         let others = run!(self.accepts, session => accept(session, &columns, now).await);
         for (place, other) in others {
@@ -92,8 +107,11 @@ impl Columns {
     }
 }
 
+/// Places of the batch, and what became of what stands there; nothing of what is gone from the inbox.
+type Others = Vec<(usize, Option<Accepted>)>;
+
 /// Gives the places of those that did not become notifications, and what became of them.
-async fn accept(session: &mut Session, columns: &Columns, now: Timestamp) -> Result<Vec<(usize, Accepted)>, Fault> {
+async fn accept(session: &mut Session, columns: &Columns, now: Timestamp) -> Result<Others, Fault> {
     match insert(session, columns, now).await {
         // The partition was there, and another node has dropped it since: the ids are far in the past.
         Err(fault) if fault.remedy() == Remedy::Partition => {
@@ -108,41 +126,47 @@ async fn accept(session: &mut Session, columns: &Columns, now: Timestamp) -> Res
     }
 }
 
-async fn insert(session: &mut Session, columns: &Columns, now: Timestamp) -> Result<Vec<(usize, Accepted)>, Fault> {
+async fn insert(session: &mut Session, columns: &Columns, now: Timestamp) -> Result<Others, Fault> {
     let keyed = columns.keys.iter().any(Option::is_some);
-    let rows = session
-        .commit_one(
-            "SELECT place, earlier, status, same FROM accept_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
-            &[
-                &now.as_millis(),
-                &columns.lives,
-                &columns.partners,
-                &columns.ids,
-                &columns.events,
-                &columns.transactions,
-                &columns.users,
-                &columns.payloads,
-                &columns.owners,
-                &columns.reasons,
-                &keyed.then_some(&columns.keys),
-                &keyed.then_some(&columns.payload_hashes),
-                &keyed.then_some(&columns.oldest),
-            ],
-        )
-        .await?;
+    let (millis, keys) = (now.as_millis(), keyed.then_some(&columns.keys));
+    let (hashes, oldest) = (keyed.then_some(&columns.payload_hashes), keyed.then_some(&columns.oldest));
+    let mut params: Vec<&(dyn ToSql + Sync)> = vec![
+        &millis,
+        &columns.lives,
+        &columns.partners,
+        &columns.ids,
+        &columns.events,
+        &columns.transactions,
+        &columns.users,
+        &columns.payloads,
+        &columns.owners,
+        &columns.reasons,
+        &keys,
+        &hashes,
+        &oldest,
+    ];
+    let mut sql = "SELECT place, earlier, status, same, false FROM accept_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, \
+                   $11, $12, $13)";
+    if let Some(inbox) = &columns.inbox {
+        params.push(inbox);
+        sql = "SELECT place, earlier, status, same, gone FROM accept_inbox_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, \
+               $11, $12, $13, $14)";
+    }
+    let rows = session.commit_one(sql, &params).await?;
     let mut others = Vec::with_capacity(rows.len());
     for row in rows {
         let place = usize::try_from(row.try_get::<_, i64>(0)? - 1).unwrap_or(usize::MAX);
         let partner = *columns.partners.get(place).ok_or_else(|| corrupt("notifications", "place", place))?;
         let other = match row.try_get::<_, Option<Uuid>>(1)? {
-            None => Accepted::UnknownPartner,
+            None if row.try_get(4)? => None,
+            None => Some(Accepted::UnknownPartner),
             Some(id) => {
                 let key = NotificationKey { partner: PartnerId::new(partner), id: NotificationId::new(id) };
-                if row.try_get(3)? {
+                Some(if row.try_get(3)? {
                     Accepted::Repeat { id: key.id, status: status(key, row.try_get(2)?)? }
                 } else {
                     Accepted::Conflict { id: key.id }
-                }
+                })
             }
         };
         others.push((place, other));

@@ -17,6 +17,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio_postgres::error::{Severity, SqlState};
 use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls};
 use url::form_urlencoded;
@@ -36,6 +37,8 @@ pub(super) struct Target {
     config: Config,
     tls: TlsChoice,
     statement_timeout: Duration,
+    /// Told of every notification that the database sends to a connection that listens.
+    notified: Arc<Notify>,
 }
 
 impl Target {
@@ -72,12 +75,17 @@ impl Target {
         config.keepalives_interval(Duration::from_secs(3));
         config.keepalives_retries(3);
         config.tcp_user_timeout(Duration::from_secs(15));
-        Ok(Self { config, tls, statement_timeout })
+        Ok(Self { config, tls, statement_timeout, notified: Arc::default() })
     }
 
     /// How long to wait for an answer: a little longer than the database works on it.
     pub(super) fn deadline(&self) -> Duration {
         self.statement_timeout + Duration::from_secs(5)
+    }
+
+    /// Woken by what the database notifies of.
+    pub(super) fn notified(&self) -> &Arc<Notify> {
+        &self.notified
     }
 
     /// Makes a connection and sets it up.
@@ -91,12 +99,12 @@ impl Target {
         let client = match self.tls.connector()? {
             Tls::Off => {
                 let (client, connection) = self.config.connect(NoTls).await?;
-                drive(connection, Arc::clone(&unconfirmed));
+                drive(connection, Arc::clone(&unconfirmed), Arc::clone(&self.notified));
                 client
             }
             Tls::On(connector) => {
                 let (client, connection) = self.config.connect(connector).await?;
-                drive(connection, Arc::clone(&unconfirmed));
+                drive(connection, Arc::clone(&unconfirmed), Arc::clone(&self.notified));
                 client
             }
         };
@@ -169,7 +177,7 @@ fn cannot(place: &str, why: &str) -> Error {
 }
 
 /// Carries a connection until it ends, and watches what the database says beside its answers.
-fn drive<S, T>(mut connection: Connection<S, T>, unconfirmed: Arc<AtomicBool>)
+fn drive<S, T>(mut connection: Connection<S, T>, unconfirmed: Arc<AtomicBool>, notified: Arc<Notify>)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
     T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
@@ -185,6 +193,7 @@ where
                         tracing::warn!(message = %text(&notice), "the database warns");
                     }
                 }
+                Ok(AsyncMessage::Notification(_)) => notified.notify_one(),
                 Ok(_) => {}
                 Err(error) => {
                     tracing::debug!(error = %chain(&error), "a connection to the database has ended");

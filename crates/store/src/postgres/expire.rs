@@ -9,6 +9,7 @@ use super::PostgresStore;
 use super::connect::READ_WHOLE;
 use super::counters::{moved, take_epoch};
 use super::fault::Fault;
+use super::inbox::remove_refused;
 use super::list::{ID_SLACK, backlog, least_id};
 use super::partitions::DAY;
 use super::rows::{key, sql_count, status};
@@ -40,6 +41,7 @@ impl PostgresStore {
         let (removed, more) = run!(self.chores, session => remove_keys(session, before, expiry.limit).await);
         expired.idempotency_keys = removed;
         expired.more |= more;
+        expired.more |= run!(self.chores, session => remove_refused(session, expiry).await);
         if !expired.more {
             run!(self.chores, session => tidy(session, before).await);
             self.fold_now().await?;

@@ -11,6 +11,7 @@
 //! | `accept.rs`, `record.rs` | the two transactions of an event |
 //! | `claim.rs`, `retry.rs`, `lives.rs`, `sweep.rs` | who makes the next attempt |
 //! | `partners.rs`, `keys.rs`, `erase.rs`, `changes.rs` | partners, and who is told that they changed |
+//! | `inbox.rs` | what was published from within other transactions |
 //! | `counters.rs`, `list.rs`, `detail.rs` | questions |
 //! | `expire.rs`, `partitions.rs`, `examine.rs` | housekeeping |
 //! | `copy.rs` | one end of a copy to the other engine, or from it |
@@ -26,7 +27,8 @@
 //!
 //! **What a long transaction of somebody else costs.** The database cannot clean up behind it, so nothing that is done often
 //! may walk over what was deleted: claims read an index that the happy path never enters, the sweep looks only
-//! between the living, the backlog is a sum of counters, and counters are folded from where the last fold ended.
+//! between the living, the backlog is a sum of counters, counters are folded from where the last fold ended, and looks into
+//! the inbox ask only for transactions that were open at the last one.
 
 mod accept;
 mod changes;
@@ -39,6 +41,7 @@ mod erase;
 mod examine;
 mod expire;
 mod fault;
+mod inbox;
 mod keys;
 mod list;
 mod lives;
@@ -59,9 +62,11 @@ pub use open::Options;
 use crate::seal::Keyring;
 use capa_webhooks_core::id::PartnerId;
 use counters::Unfolded;
+use inbox::Seen;
 use partitions::Days;
 use session::Pool;
 use std::sync::{Arc, Mutex};
+use tokio::sync::Notify;
 
 /// A store in a PostgreSQL database, as one of its nodes uses it.
 pub struct PostgresStore {
@@ -83,4 +88,10 @@ pub struct PostgresStore {
     /// The partner that the last claim served last; the next one begins after it.
     served_last: Mutex<Option<PartnerId>>,
     unfolded: Arc<Unfolded>,
+    /// For looks into the inbox, and for hearing that something was put there.
+    inbox: Pool,
+    /// Woken when something was published.
+    notified: Arc<Notify>,
+    /// How far the inbox was seen.
+    seen: Mutex<Seen>,
 }

@@ -9,8 +9,14 @@ use crate::Error;
 use crate::seal::MasterKeyId;
 
 /// One step from each version to the next. A step that was released never changes.
-const STEPS: [&str; 1] =
-    [concat!(include_str!("migrations/0001_tables.sql"), include_str!("migrations/0002_functions.sql"))];
+const STEPS: [&str; 1] = [concat!(
+    include_str!("migrations/0001_tables.sql"),
+    include_str!("migrations/0002_functions.sql"),
+    include_str!("migrations/0003_inbox.sql")
+)];
+
+/// Takes away what everybody may do with functions by default: who publishes may see the schema.
+const CLOSE: &str = "REVOKE ALL ON ALL FUNCTIONS IN SCHEMA capa_webhooks FROM PUBLIC";
 
 /// How many steps the tables may be ahead.
 const MOST_AHEAD: usize = 1;
@@ -45,6 +51,7 @@ pub(super) async fn migrate(session: &mut Session, key: MasterKeyId, place: &str
     }
     for (step, sql) in (1_i32..).zip(STEPS).skip(taken) {
         session.simple(sql).await?;
+        session.simple(CLOSE).await?;
         session.execute("INSERT INTO migrations (step) VALUES ($1)", &[&step]).await?;
         tracing::info!(step, "the tables were brought to a newer step");
     }

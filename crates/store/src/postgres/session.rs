@@ -35,11 +35,13 @@ pub(super) struct Session {
     committing: bool,
     /// How long a question may take; `None` for ever.
     deadline: Option<Duration>,
+    /// Whether it hears of what is published.
+    listens: bool,
 }
 
 impl Session {
     pub(super) fn new(client: Client, unconfirmed: Arc<AtomicBool>) -> Self {
-        Self { client, prepared: HashMap::new(), unconfirmed, committing: false, deadline: None }
+        Self { client, prepared: HashMap::new(), unconfirmed, committing: false, deadline: None, listens: false }
     }
 
     /// Asks something, or changes something within a transaction.
@@ -109,6 +111,15 @@ impl Session {
     /// Statements without values, and without an answer.
     pub(super) async fn simple(&mut self, sql: &str) -> Result<(), Fault> {
         within(self.deadline, async { Ok(self.client.batch_execute(sql).await?) }).await
+    }
+
+    /// Hears of what is notified on this channel from now on ([`Target::notified`]).
+    pub(super) async fn listen(&mut self, channel: &str) -> Result<(), Fault> {
+        if !self.listens {
+            self.simple(&format!("LISTEN {channel}")).await?;
+            self.listens = true;
+        }
+        Ok(())
     }
 
     /// From now on questions may take this long; `None` for ever.

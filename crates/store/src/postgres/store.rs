@@ -3,8 +3,9 @@
 use super::PostgresStore;
 use crate::{
     Accept, Accepted, AttemptEntry, Backlog, Changes, Claim, Claimed, Created, Detail, Erased, Error, Examination,
-    Expired, Expiry, Heartbeat, Job, KeyAdded, ListPage, ListQuery, NewPartner, Partner, PartnerChange, PartnerKey,
-    PlatformKey, PlatformKeyEntry, Record, Recorded, Retried, SingleRetry, Store,
+    Expired, Expiry, Heartbeat, InboxId, InboxLook, Job, KeyAdded, ListPage, ListQuery, NewPartner, Partner,
+    PartnerChange, PartnerKey, PlatformKey, PlatformKeyEntry, Published, Record, Recorded, Refusal, Retried,
+    SingleRetry, Store,
 };
 use async_trait::async_trait;
 use capa_webhooks_core::id::{KeyId, LifeId, NotificationKey, PartnerId};
@@ -59,6 +60,30 @@ impl Store for PostgresStore {
 
     async fn retry(&self, retry: SingleRetry) -> Result<Retried, Error> {
         self.retry_one(retry).await
+    }
+
+    async fn inbox(&self, look: InboxLook) -> Result<Vec<Published>, Error> {
+        self.look_into_inbox(look).await
+    }
+
+    async fn accept_inbox(
+        &self,
+        batch: Vec<(InboxId, Accept)>,
+        now: Timestamp,
+    ) -> Result<Vec<Option<Accepted>>, Error> {
+        self.accept_from_inbox(batch, now).await
+    }
+
+    async fn refuse_inbox(&self, refusals: Vec<Refusal>, now: Timestamp) -> Result<usize, Error> {
+        self.refuse_from_inbox(refusals, now).await
+    }
+
+    async fn inbox_hint(&self) {
+        self.notified.notified().await;
+    }
+
+    fn has_inbox(&self) -> bool {
+        true
     }
 
     async fn create_partner(&self, partner: NewPartner, now: Timestamp) -> Result<Created, Error> {

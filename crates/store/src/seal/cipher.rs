@@ -21,7 +21,14 @@ pub(crate) enum Place {
     Secret(PartnerId),
     Url(PartnerId),
     Payload(NotificationKey),
-    Attempt { key: NotificationKey, cycle: u32, number: u32, life: LifeId },
+    Attempt {
+        key: NotificationKey,
+        cycle: u32,
+        number: u32,
+        life: LifeId,
+    },
+    /// What was published under this id and refused.
+    Refused(PartnerId, i64),
 }
 
 impl Place {
@@ -53,6 +60,11 @@ impl Place {
                 data.extend_from_slice(&cycle.to_be_bytes());
                 data.extend_from_slice(&number.to_be_bytes());
                 data.extend_from_slice(life.as_bytes());
+            }
+            Self::Refused(partner, id) => {
+                data.extend_from_slice(b"inbox_refused.sealed\0");
+                data.extend_from_slice(partner.as_bytes());
+                data.extend_from_slice(&id.to_be_bytes());
             }
         }
         data
@@ -174,6 +186,9 @@ mod tests {
             Place::Attempt { key: key(1, 1), cycle: 1, number: 2, life },
             Place::Attempt { key: key(1, 1), cycle: 2, number: 1, life },
             Place::Attempt { key: key(1, 1), cycle: 1, number: 1, life: LifeId::from_bytes([8; 16]) },
+            Place::Refused(PartnerId::from_bytes([1; 16]), 1),
+            Place::Refused(PartnerId::from_bytes([1; 16]), 2),
+            Place::Refused(PartnerId::from_bytes([2; 16]), 1),
         ];
         for (sealed_at, place) in places.iter().enumerate() {
             let sealed = cipher.seal(place, [3; NONCE], &[b"some ", b"text"]);

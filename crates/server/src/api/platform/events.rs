@@ -4,30 +4,23 @@ use super::{App, auth, body, respond};
 use crate::api::answer::{ApiError, Version};
 use crate::api::auth::Needs;
 use crate::api::path::Path;
-use crate::clock::random_bytes;
-use crate::directory::Profile;
-use crate::ingest::NotAccepted;
+use crate::api::publishing;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use bytes::Bytes;
-use capa_webhooks_core::event::{self, Event};
-use capa_webhooks_core::id::{NotificationId, NotificationKey, PartnerId};
-use capa_webhooks_core::notification::Status;
-use capa_webhooks_core::problem::Problem;
-use capa_webhooks_store::{Accept, Accepted, Fate, IdempotencyKey};
+use capa_webhooks_core::id::PartnerId;
+use capa_webhooks_store::{Accept, Accepted, IdempotencyKey};
 use http::{HeaderMap, Method, StatusCode};
 use hyper::body::Body as HttpBody;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::error::Error;
-use std::sync::Arc;
 
 /// The most events in one request.
 const MOST_EVENTS: usize = 1000;
 /// The largest request with many events, in bytes.
 const MOST_BYTES: usize = 8 * 1024 * 1024;
-const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// The partner that a request publishes one event for; `None` if it is any other request, or names no partner.
 pub(in crate::api) fn partner_of<B>(request: &http::Request<B>) -> Option<PartnerId> {
@@ -53,7 +46,7 @@ fn answer_one(app: &App, published: Result<(StatusCode, Published), ApiError>) -
     match published {
         Ok((status, data)) => Version::V2.answer(status, &data),
         Err(error) => {
-            app.metrics.refused(reason(&error));
+            app.metrics.refused(publishing::reason(&error));
             error.respond(Version::V2)
         }
     }
@@ -70,7 +63,7 @@ pub(super) async fn many(State(app): State<App>, request: Request) -> Response {
     match publish_many(&app, request).await {
         Ok(events) => Version::V2.answer(StatusCode::ACCEPTED, &json!({ "events": events })),
         Err(error) => {
-            app.metrics.refused(reason(&error));
+            app.metrics.refused(publishing::reason(&error));
             error.respond(Version::V2)
         }
     }
@@ -111,12 +104,11 @@ where
     let profile = app.directory.partner(partner?).await?.ok_or_else(ApiError::partner_not_found)?;
     let bytes = body::json(app, &parts.headers, body, app.max_body).await?;
     let idempotency = idempotency_header(app, &parts.headers)?;
-    let event = event::parse(&bytes, &app.catalogue).map_err(ApiError::invalid)?;
-    let accept = prepare(app, &profile, event, idempotency);
+    let accept = publishing::check(app, &profile, &bytes, idempotency).map_err(ApiError::invalid)?;
     let (id, fate) = (accept.key.id, accept.fate);
-    let accepted = accept_all(app, vec![accept]).await?.pop();
+    let accepted = publishing::accept_all(app, vec![accept]).await?.pop();
     let accepted = accepted.ok_or_else(|| ApiError::fault(&"the store answered nothing"))?;
-    let (status, id) = conclude(app, id, fate, accepted)?;
+    let (status, id) = publishing::conclude(app, id, fate, accepted)?;
     let code = if matches!(accepted, Accepted::Repeat { .. }) { StatusCode::OK } else { StatusCode::ACCEPTED };
     Ok((code, Published { id: id.to_string(), status: status.as_str() }))
 }
@@ -161,9 +153,9 @@ async fn publish_many(app: &App, request: Request) -> Result<Vec<Value>, ApiErro
         }
     }
     let order: Vec<_> = accepts.iter().map(|(index, accept)| (*index, accept.key.id, accept.fate)).collect();
-    let accepted = accept_all(app, accepts.into_iter().map(|(_, accept)| accept).collect()).await?;
+    let accepted = publishing::accept_all(app, accepts.into_iter().map(|(_, accept)| accept).collect()).await?;
     for ((index, id, fate), accepted) in order.into_iter().zip(accepted) {
-        answers[index] = Some(match conclude(app, id, fate, accepted) {
+        answers[index] = Some(match publishing::conclude(app, id, fate, accepted) {
             Ok((status, id)) => json!({"id": id.to_string(), "status": status.as_str()}),
             Err(error) => error.item(),
         });
@@ -177,19 +169,8 @@ async fn prepare_item(app: &App, item: &RawValue) -> Result<Accept, ApiError> {
         ApiError::invalid_field("", format!("{form}; {}.", place(&error)))
     })?;
     let partner: PartnerId = auth::partner_id(&item.partner)?;
-    let profile = app.directory.partner(partner).await?.ok_or_else(ApiError::partner_not_found)?;
     let payload = item.payload.get().as_bytes();
-    if payload.len() > app.max_body {
-        return Err(ApiError::too_large("payload", format!("An event may have at most {} bytes.", app.max_body)));
-    }
-    let idempotency = item.idempotency.map(|key| idempotency_key(app, "idempotencyKey", key)).transpose()?;
-    let event = event::parse(payload, &app.catalogue).map_err(|problems| {
-        let within = |field: String| if field.is_empty() { "payload".to_owned() } else { format!("payload.{field}") };
-        ApiError::invalid(
-            problems.into_iter().map(|Problem { field, problem }| Problem::new(within(field), problem)).collect(),
-        )
-    })?;
-    Ok(prepare(app, &profile, event, idempotency))
+    publishing::check_named(app, partner, payload, item.idempotency, "idempotencyKey").await
 }
 
 /// Where reading failed. The reader's own words could quote a value.
@@ -197,80 +178,11 @@ fn place(error: &serde_json::Error) -> String {
     format!("it differs at line {}, column {}", error.line(), error.column())
 }
 
-fn prepare(app: &App, profile: &Arc<Profile>, event: Event, idempotency: Option<IdempotencyKey>) -> Accept {
-    let nowhere = profile.leaves_out(&event.name).or_else(|| profile.unsendable());
-    let id = NotificationId::v7(app.clock.now(), random_bytes());
-    let key = NotificationKey { partner: profile.partner.id, id };
-    Accept { key, event, idempotency, fate: nowhere.map_or(Fate::Queue(None), Fate::NotSent) }
-}
-
-async fn accept_all(app: &App, accepts: Vec<Accept>) -> Result<Vec<Accepted>, ApiError> {
-    if accepts.is_empty() {
-        return Ok(Vec::new());
-    }
-    if app.is_stopping() {
-        return Err(ApiError::unavailable());
-    }
-    app.ingest.accept(accepts).await.map_err(|refused| match refused {
-        NotAccepted::Closed(reason) => ApiError::closed(reason),
-        NotAccepted::Stopping => ApiError::unavailable(),
-        NotAccepted::Store(error) => ApiError::from_store(&error),
-    })
-}
-
-fn conclude(
-    app: &App,
-    id: NotificationId,
-    fate: Fate,
-    accepted: Accepted,
-) -> Result<(Status, NotificationId), ApiError> {
-    match accepted {
-        Accepted::New => match fate {
-            Fate::Queue(_) => Ok((Status::Pending, id)),
-            Fate::NotSent(reason) => {
-                app.metrics.not_sent(reason);
-                Ok((Status::NotSent, id))
-            }
-        },
-        Accepted::Repeat { id, status } => Ok((status, id)),
-        Accepted::Conflict { id } => Err(ApiError::conflict(
-            "The idempotency key was used with another event",
-            IDEMPOTENCY_KEY,
-            format!("Use a new key for a new event. The key belongs to notification {id}."),
-        )),
-        Accepted::UnknownPartner => Err(ApiError::partner_not_found()),
-    }
-}
-
 fn idempotency_header(app: &App, headers: &HeaderMap) -> Result<Option<IdempotencyKey>, ApiError> {
-    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let mut values = headers.get_all(publishing::IDEMPOTENCY_KEY).iter();
     let Some(value) = values.next() else { return Ok(None) };
     let text = value.to_str().ok().filter(|_| values.next().is_none());
-    let text = text.ok_or_else(|| ApiError::invalid_field(IDEMPOTENCY_KEY, "Give it once, in visible ASCII."))?;
-    idempotency_key(app, IDEMPOTENCY_KEY, text.to_owned()).map(Some)
-}
-
-fn idempotency_key(app: &App, field: &str, key: String) -> Result<IdempotencyKey, ApiError> {
-    if (1..=256).contains(&key.chars().count()) {
-        Ok(IdempotencyKey { key, retention: app.idempotency_retention })
-    } else {
-        Err(ApiError::invalid_field(field, "Must have 1 to 256 characters."))
-    }
-}
-
-/// One of a few fixed words for the metrics.
-fn reason(error: &ApiError) -> &'static str {
-    if let Some(kind) = error.kind() {
-        return kind;
-    }
-    match error.status() {
-        StatusCode::BAD_REQUEST => "invalid",
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => "not_allowed",
-        StatusCode::NOT_FOUND => "unknown_partner",
-        StatusCode::CONFLICT => "conflict",
-        StatusCode::PAYLOAD_TOO_LARGE => "too_large",
-        StatusCode::UNSUPPORTED_MEDIA_TYPE => "not_json",
-        StatusCode::SERVICE_UNAVAILABLE => "unavailable",
-        _ => "fault",
-    }
+    let text =
+        text.ok_or_else(|| ApiError::invalid_field(publishing::IDEMPOTENCY_KEY, "Give it once, in visible ASCII."))?;
+    publishing::idempotency_key(app, publishing::IDEMPOTENCY_KEY, text.to_owned()).map(Some)
 }
