@@ -24,7 +24,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 /// The master key of every store here.
-pub fn key() -> MasterKey {
+pub(crate) fn key() -> MasterKey {
     MasterKey::new([7; 32])
 }
 
@@ -39,22 +39,22 @@ fn entropy() -> Entropy {
 }
 
 /// The place of a SQLite store.
-pub struct File(TempDir);
+pub(crate) struct File(TempDir);
 
 impl File {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(TempDir::new().expect("a folder"))
     }
 
-    pub fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.0.path().join("store.db")
     }
 
-    pub fn address(&self) -> Address {
+    pub(crate) fn address(&self) -> Address {
         Address::Sqlite(self.path())
     }
 
-    pub fn open_store(&self) -> Result<sqlite::SqliteStore, capa_webhooks_store::Error> {
+    pub(crate) fn open_store(&self) -> Result<sqlite::SqliteStore, capa_webhooks_store::Error> {
         sqlite::SqliteStore::open(&self.path(), sqlite::Options::new(key(), entropy()))
     }
 }
@@ -69,20 +69,20 @@ impl Engine for File {
 }
 
 /// A fresh database.
-pub fn database() -> Database {
+pub(crate) fn database() -> Database {
     Cluster::shared().create_database().expect("a database")
 }
 
-pub fn address(database: &Database) -> Address {
+pub(crate) fn address(database: &Database) -> Address {
     Address::Postgres(database.url().to_owned())
 }
 
-pub async fn open_postgres(database: &Database) -> Result<postgres::PostgresStore, capa_webhooks_store::Error> {
+pub(crate) async fn open_postgres(database: &Database) -> Result<postgres::PostgresStore, capa_webhooks_store::Error> {
     postgres::PostgresStore::open(database.url(), postgres::Options::new(key(), entropy())).await
 }
 
 /// Copies in batches of three rows.
-pub async fn copy_slowly(
+pub(crate) async fn copy_slowly(
     from: &Address,
     to: &Address,
     mut on_progress: impl FnMut(Progress) -> ControlFlow<()>,
@@ -92,12 +92,12 @@ pub async fn copy_slowly(
 }
 
 /// Copies in batches of the usual size.
-pub async fn copy_at_once(from: &Address, to: &Address) -> Result<Copied, CopyError> {
+pub(crate) async fn copy_at_once(from: &Address, to: &Address) -> Result<Copied, CopyError> {
     copy(from, to, &Options::new(key()), &mut |_| ControlFlow::Continue(())).await
 }
 
 /// What [`fill`] has made.
-pub struct Filled {
+pub(crate) struct Filled {
     pub partners: Vec<PartnerId>,
     pub partner_keys: Vec<KeyId>,
     /// A partner and an event that was accepted with the idempotency key `again`.
@@ -105,7 +105,7 @@ pub struct Filled {
 }
 
 /// Fills a store with more of everything than a batch of three rows.
-pub async fn fill<E: Engine>(scene: &mut Scene<E>) -> Filled {
+pub(crate) async fn fill<E: Engine>(scene: &mut Scene<E>) -> Filled {
     let mut filled =
         Filled { partners: Vec::new(), partner_keys: Vec::new(), repeated: PartnerId::from_bytes([0; 16]) };
     for _ in 0..5 {
@@ -168,7 +168,7 @@ pub async fn fill<E: Engine>(scene: &mut Scene<E>) -> Filled {
 }
 
 /// An event with an idempotency key.
-pub fn again<E: Engine>(scene: &mut Scene<E>, partner: PartnerId, key: &str) -> Accept {
+pub(crate) fn again<E: Engine>(scene: &mut Scene<E>, partner: PartnerId, key: &str) -> Accept {
     Accept { idempotency: for_an_hour(key), ..scene.event(partner) }
 }
 
@@ -209,7 +209,7 @@ async fn notifications<E: Engine>(scene: &mut Scene<E>, partner: PartnerId) {
 }
 
 /// All that can be asked of a store, as text.
-pub async fn told(store: &impl Store, filled: &Filled) -> Vec<String> {
+pub(crate) async fn told(store: &impl Store, filled: &Filled) -> Vec<String> {
     let mut told = Vec::new();
     let partners = store.partners(None, 100).await.unwrap();
     for partner in &partners {
@@ -245,7 +245,7 @@ pub async fn told(store: &impl Store, filled: &Filled) -> Vec<String> {
 
 /// Asserts that two lists of what was told are the same, and shows the first difference.
 #[track_caller]
-pub fn assert_same(left: &[String], right: &[String]) {
+pub(crate) fn assert_same(left: &[String], right: &[String]) {
     for (left, right) in left.iter().zip(right) {
         assert_eq!(left, right);
     }
@@ -253,6 +253,6 @@ pub fn assert_same(left: &[String], right: &[String]) {
 }
 
 /// The moment of the fixture's beginning, after so many hours.
-pub fn hour(hours: u64) -> capa_webhooks_core::time::Timestamp {
+pub(crate) fn hour(hours: u64) -> capa_webhooks_core::time::Timestamp {
     capa_webhooks_core::time::Timestamp::from_millis(BEGIN).plus(Duration::from_secs(hours * 3600))
 }

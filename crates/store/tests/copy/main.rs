@@ -1,4 +1,5 @@
 //! Copying a store to a real PostgreSQL and back: nothing is lost, changed or stuck, wherever the copy is cut off.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "what a test does not expect ends it")]
 
 mod cut;
 mod fixture;
