@@ -117,8 +117,8 @@ impl World {
             _ => disk,
         };
         let options = sqlite::Options::new(MasterKey::new([7; 32]), Arc::new(fill));
-        SqliteStore::open(&self.path(), sqlite::Options { disk, readers: 2, run_length: 20, ..options })
-            .map_err(|error| format!("the store does not open: {error}"))
+        let options = sqlite::Options { disk, readers: 2, run_length: 20, fan_in: 2, search_row: 5, ..options };
+        SqliteStore::open(&self.path(), options).map_err(|error| format!("the store does not open: {error}"))
     }
 
     /// A new life takes over all that is due.

@@ -530,6 +530,8 @@ pub enum Violation {
     TooManyAttempts(NotificationKey),
     /// The notification is missing in lists, or is listed and not there.
     Unlisted(NotificationKey),
+    /// The notification is listed, and a search for its transaction or its user does not lead to it.
+    Unsearchable(NotificationKey),
     /// The partner's totals are not what counting its notifications gives.
     Miscounted(PartnerId),
     /// A sealed value cannot be opened.

@@ -10,13 +10,12 @@ use tempfile::TempDir;
 
 struct Sqlite {
     folder: TempDir,
-    /// Events in a run of the listing; `None` as shipped.
-    run_length: Option<usize>,
+    change: fn(&mut Options),
 }
 
 impl Sqlite {
-    fn new(run_length: Option<usize>) -> Self {
-        Self { folder: TempDir::new().expect("a folder"), run_length }
+    fn new(change: fn(&mut Options)) -> Self {
+        Self { folder: TempDir::new().expect("a folder"), change }
     }
 }
 
@@ -33,7 +32,7 @@ impl Engine for Sqlite {
             }
         });
         let mut options = Options::new(MasterKey::new([7; 32]), entropy);
-        options.run_length = self.run_length.unwrap_or(options.run_length);
+        (self.change)(&mut options);
         SqliteStore::open(&self.folder.path().join("store.db"), options).expect("the store opens")
     }
 }
@@ -41,11 +40,14 @@ impl Engine for Sqlite {
 mod as_shipped {
     use super::Sqlite;
 
-    capa_webhooks_store::conformance_suite!(Sqlite::new(None));
+    capa_webhooks_store::conformance_suite!(Sqlite::new(|_| ()));
 }
 
 mod close_behind {
     use super::Sqlite;
 
-    capa_webhooks_store::conformance_suite!(Sqlite::new(Some(3)));
+    capa_webhooks_store::conformance_suite!(Sqlite::new(|options| {
+        // Short rows and runs that are merged two by two, so that merges go on all the time.
+        (options.run_length, options.fan_in, options.search_row) = (3, 2, 2);
+    }));
 }

@@ -70,6 +70,9 @@ fn describe(violation: &Violation) -> String {
         Violation::Unlisted(key) => {
             format!("notification {} of partner {} is missing in lists, or listed and not there", key.id, key.partner)
         }
+        Violation::Unsearchable(key) => {
+            format!("notification {} of partner {} is not found by its transaction or its user", key.id, key.partner)
+        }
         Violation::Miscounted(partner) => {
             format!("the totals of partner {partner} are not what counting its notifications gives")
         }

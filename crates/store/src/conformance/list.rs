@@ -60,6 +60,59 @@ pub async fn every_filter<E: Engine>(engine: E) {
     assert_eq!(ids(&scene, narrow).await, newest_first(&keys[3..]));
 }
 
+/// A search finds the same whether few or many share a transaction, and with every other filter.
+pub async fn a_transaction_that_many_share<E: Engine>(engine: E) {
+    let mut scene = Scene::new(engine).await;
+    let partners = [scene.partner().await, scene.partner().await];
+    let text = |number: usize, of: usize| Some(format!("shared-{}", number % of));
+    let mut keys = Vec::new();
+    for number in 0..120 {
+        let partner = partners[number / 2 % 2];
+        let (user, transaction) = (text(number, 3).unwrap_or_default(), text(number, 40));
+        let fate = if number.is_multiple_of(4) { Fate::NotSent(NotSent::NoUrl) } else { Fate::Queue(None) };
+        let event = event(&user, transaction.as_deref().filter(|_| !number.is_multiple_of(5)), 1);
+        let accept = Accept { event, fate, ..scene.event(partner) };
+        keys.push((number, accept.key));
+        scene.accept(accept).await;
+        scene.pass(Duration::from_secs(1));
+    }
+    let begin = scene.now.minus(Duration::from_secs(120));
+    let of = |partner, wanted: &dyn Fn(usize) -> bool| -> Vec<NotificationId> {
+        let wanted = keys.iter().rev().filter(|(number, key)| key.partner == partner && wanted(*number));
+        wanted.map(|(_, key)| key.id).collect()
+    };
+    for partner in partners {
+        for user in 0..4 {
+            let by_user = ListQuery { external_user_id: text(user, 9), ..everything(partner) };
+            let expected = of(partner, &|number| number % 3 == user);
+            assert_eq!(ids(&scene, by_user.clone()).await, expected);
+            let page = scene.list(ListQuery { from: PageStart::Skip(3), limit: 5, ..by_user.clone() }).await;
+            let total = u64::try_from(expected.len()).expect("fits");
+            let rows: Vec<_> = page.rows.iter().map(|row| row.id).collect();
+            assert_eq!((page.total, rows), (total, expected.iter().copied().skip(3).take(5).collect()));
+            let status = Some(Status::NotSent);
+            let not_sent = of(partner, &|number| number % 3 == user && number.is_multiple_of(4));
+            assert_eq!(ids(&scene, ListQuery { status, ..by_user.clone() }).await, not_sent);
+            let pending = of(partner, &|number| number % 3 == user && !number.is_multiple_of(4));
+            let status = Some(Status::Pending);
+            assert_eq!(ids(&scene, ListQuery { status, ..by_user.clone() }).await, pending);
+            let event = Some("VERIFIED_USER".to_owned());
+            let verified = of(partner, &|number| number % 3 == user && number.is_multiple_of(5));
+            assert_eq!(ids(&scene, ListQuery { event, ..by_user.clone() }).await, verified);
+            let at = |seconds| Some(begin.plus(Duration::from_secs(seconds)));
+            let between = of(partner, &|number| number % 3 == user && (20..100).contains(&number));
+            assert_eq!(ids(&scene, ListQuery { since: at(20), until: at(100), ..by_user.clone() }).await, between);
+            for transaction in 0..41 {
+                let carries = |number: usize| number % 40 == transaction && !number.is_multiple_of(5);
+                let by_transaction = ListQuery { transaction_id: text(transaction, 99), ..everything(partner) };
+                assert_eq!(ids(&scene, by_transaction.clone()).await, of(partner, &carries));
+                let both = ListQuery { transaction_id: by_transaction.transaction_id, ..by_user.clone() };
+                assert_eq!(ids(&scene, both).await, of(partner, &|number| number % 3 == user && carries(number)));
+            }
+        }
+    }
+}
+
 /// By skipping, and by the last id seen; `total` is of all that match.
 pub async fn pages<E: Engine>(engine: E) {
     let mut scene = Scene::new(engine).await;

@@ -62,7 +62,7 @@ macro_rules! conformance_suite {
             partners::a_partner_changes, partners::settings_change, partners::failing_endpoints_are_kept, partners::keys_are_added_and_revoked,
             partners::platform_keys_are_added_and_revoked, partners::erasing_goes_in_slices,
             partners::an_erased_partner_is_gone, partners::what_is_erased_cannot_be_read,
-            list::every_filter, list::pages, list::each_partner_sees_its_own,
+            list::every_filter, list::a_transaction_that_many_share, list::pages, list::each_partner_sees_its_own,
             detail::errors_are_told, detail::attempts_are_told, detail::backlog_is_counted,
             expire::old_and_settled_goes, expire::slices_say_whether_there_is_more, expire::idempotency_keys_go_by_themselves,
             examine::a_healthy_store_has_no_violations,

@@ -8,6 +8,7 @@ use super::SqliteStore;
 use super::counters::HOUR;
 use super::fault::Fault;
 use super::rows::{AttemptDetail, payload, sql_count};
+use super::search;
 use crate::seal::{Keyring, PartnerKeys, Place};
 use crate::{Error, Examination, Violation};
 use capa_webhooks_core::id::{LifeId, NotificationId, NotificationKey, PartnerId};
@@ -38,6 +39,7 @@ fn examine(conn: &Connection, ring: &Keyring) -> Result<Examination, Fault> {
         let found = statement.query_map([sql_count(MOST_REPORTED)], |row| Ok(name(key(row)?)))?;
         violations.extend(found.collect::<Result<Vec<_>, _>>()?);
     }
+    violations.extend(search::check::unsearchable(conn, MOST_REPORTED)?.into_iter().map(Violation::Unsearchable));
     violations.extend(dead_owners(conn)?);
     violations.extend(too_many_attempts(conn)?);
     violations.extend(unreadable(conn, ring, notifications)?);
@@ -244,6 +246,6 @@ fn damage(conn: &Connection) -> Result<Vec<Violation>, Fault> {
     Ok(lines.into_iter().filter(|line| line != "ok").map(Violation::Damaged).collect())
 }
 
-fn key(row: &Row<'_>) -> rusqlite::Result<NotificationKey> {
+pub(super) fn key(row: &Row<'_>) -> rusqlite::Result<NotificationKey> {
     Ok(NotificationKey { partner: PartnerId::from_bytes(row.get(0)?), id: NotificationId::from_bytes(row.get(1)?) })
 }

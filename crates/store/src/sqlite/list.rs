@@ -5,13 +5,17 @@
 //! left when those are taken away, so that no list ever reads the facts of what went well, beyond the rows of its page.
 //!
 //! `total` is a sum of `counters` over whole hours, and of rows counted at the edges: what is not listed yet, and the
-//! parts of hours where a list begins or ends within one. What is searched for is counted row by row.
+//! parts of hours where a list begins or ends within one.
+//!
+//! What is searched for is found by its hash (`search/`), and what was found is looked at and counted row by row. Where
+//! that is very much, the list reads everything of the partner instead.
 
 use super::SqliteStore;
 use super::counters::HOUR;
 use super::detail::{oldest_pending, summary};
 use super::fault::Fault;
 use super::rows::{corrupt, moment, partner_keys, sql_count};
+use super::search;
 use crate::seal::PartnerKeys;
 use crate::{Backlog, Error, ListPage, ListQuery, PageStart};
 use capa_webhooks_core::id::{NotificationId, NotificationKey};
@@ -44,6 +48,8 @@ const WAITING: &str = "(
     SELECT n.partner, n.id, n.event, n.accepted_at, n.transaction_hash, n.user_hash
     FROM notifications n CROSS JOIN queue q ON q.id = n.id AND q.partner = n.partner
     WHERE n.seq > coalesce((SELECT value FROM meta WHERE name = 'listed_to'), 0) AND q.listed = 0) n";
+/// What a search has found, as `seq`s, of what is still there.
+const FOUND: &str = "json_each(:found) found CROSS JOIN notifications n ON n.seq = found.value";
 /// Every notification once.
 const EVERYTHING: &str = "(
     SELECT partner, id, event, accepted_at, transaction_hash, user_hash FROM listed
@@ -82,6 +88,10 @@ fn list(conn: &Connection, keys: Option<&PartnerKeys>, query: &ListQuery) -> Res
     let transaction = keys.zip(query.transaction_id.as_deref()).map(|(keys, id)| keys.transaction_hash(id));
     let user = keys.zip(query.external_user_id.as_deref()).map(|(keys, id)| keys.user_hash(id));
 
+    let hashes: Vec<i64> = transaction.into_iter().chain(user).collect();
+    let found = search::find(conn, &hashes)?.map(|found| format!("{found:?}"));
+    let everything = if found.is_some() { From::Found } else { From::Everything };
+
     let within = |from: From, since: Option<i64>, until: Option<i64>| {
         let mut select = Select::of(query.status, from);
         select.with(":partner", "n.partner = :partner", Some(query.partner.as_bytes().to_vec()));
@@ -96,7 +106,8 @@ fn list(conn: &Connection, keys: Option<&PartnerKeys>, query: &ListQuery) -> Res
         select
     };
     let (since, until) = (query.since.map(Timestamp::as_millis), query.until.map(Timestamp::as_millis));
-    let mut select = within(From::Everything, since, until);
+    let mut select = within(everything, since, until);
+    select.with(":found", "TRUE", found);
     let total = if searches {
         select.count(conn)?
     } else {
@@ -166,6 +177,8 @@ enum From {
     Everything,
     /// At what is not listed yet.
     Unlisted,
+    /// At what a search has found.
+    Found,
 }
 
 /// A question about notifications `n`, put together from conditions.
@@ -182,37 +195,38 @@ impl Select {
     fn of(status: Option<Status>, from: From) -> Self {
         let unhappy =
             |name| format!("f.partner = :partner AND {UNHAPPY} AND f.result = '{name}' AND f.cycle = {CYCLE}");
+        let (rows, which) = match from {
+            From::Everything => (EVERYTHING, "TRUE"),
+            From::Unlisted => ("notifications n", UNLISTED),
+            From::Found => (FOUND, "TRUE"),
+        };
         let (from, id, conditions) = match (status, from) {
-            (None, From::Everything) => (EVERYTHING, "n.id", "TRUE".to_owned()),
-            (None, From::Unlisted) => ("notifications n", "n.id", UNLISTED.to_owned()),
+            (None, _) => (rows, "n.id", which.to_owned()),
             (Some(Status::Pending), From::Everything) => (WAITING, "n.id", "TRUE".to_owned()),
-            (Some(Status::Pending), From::Unlisted) => ("notifications n", "n.id", format!("{UNLISTED} AND {PENDING}")),
+            (Some(Status::Pending), _) => (rows, "n.id", format!("{which} AND {PENDING}")),
             (Some(status @ (Status::Failed | Status::NotSent)), From::Everything) => (
                 "attempts f INDEXED BY attempts_unhappy CROSS JOIN notifications n ON n.seq = f.seq",
                 "f.id",
                 unhappy(status.as_str()),
             ),
-            (Some(status @ (Status::Failed | Status::NotSent)), From::Unlisted) => (
-                "notifications n",
+            (Some(status @ (Status::Failed | Status::NotSent)), _) => (
+                rows,
                 "n.id",
                 format!(
-                    "{UNLISTED} AND EXISTS (SELECT 1 FROM attempts f INDEXED BY attempts_unhappy
+                    "{which} AND EXISTS (SELECT 1 FROM attempts f INDEXED BY attempts_unhappy
                                             WHERE f.id = n.id AND {})",
                     unhappy(status.as_str())
                 ),
             ),
-            (Some(Status::Sent), from) => {
-                let (from, which) = match from {
-                    From::Everything => (EVERYTHING, "TRUE"),
-                    From::Unlisted => ("notifications n", UNLISTED),
-                };
-                let sent = format!(
+            (Some(Status::Sent), _) => (
+                rows,
+                "n.id",
+                format!(
                     "{which} AND NOT {PENDING}
                      AND NOT EXISTS (SELECT 1 FROM attempts f INDEXED BY attempts_unhappy
                                      WHERE f.partner = n.partner AND f.id = n.id AND {UNHAPPY} AND f.cycle = {CYCLE})"
-                );
-                (from, "n.id", sent)
-            }
+                ),
+            ),
         };
         Self { from, id, conditions, values: Vec::new() }
     }

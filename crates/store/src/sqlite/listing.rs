@@ -3,7 +3,7 @@
 //! To put each event at its partner's place in `listed` at once would change a page for each event of many partners. So
 //! the writer remembers what it accepted; when that is enough for a run, it sorts the run by partner, and with every
 //! following batch it writes some of it into `listed` and counts it in `counters`. When a run is through,
-//! `meta.listed_to` rises to its newest `seq`.
+//! `meta.listed_to` rises to its newest `seq`, and the run can be searched (`search/`).
 //!
 //! A reader takes the rows of `listed`, and of those in `notifications` beyond `listed_to` the ones that are not listed
 //! yet: within one read transaction that is every notification once. After a crash the next start reads what lies
@@ -13,6 +13,7 @@ use super::accept::status_of;
 use super::counters::Counters;
 use super::fault::Fault;
 use super::recent::Recent;
+use super::search::{Search, Shape};
 use capa_webhooks_core::id::{NotificationId, NotificationKey, PartnerId};
 use capa_webhooks_core::notification::Status;
 use rusqlite::{Connection, params};
@@ -54,18 +55,19 @@ pub(super) struct Listing {
     run_to: i64,
     /// The newest `seq` up to which everything is listed.
     listed_to: i64,
+    search: Search,
 }
 
 impl Listing {
     /// Reads what is not listed yet.
-    pub(super) fn load(conn: &Connection, run_length: usize) -> Result<Self, Fault> {
-        Self::load_some(conn, run_length, i64::MAX)
+    pub(super) fn load(conn: &Connection, run_length: usize, search: Search) -> Result<Self, Fault> {
+        Self::load_some(conn, run_length, search, i64::MAX)
     }
 
     /// Lists some of what a copy has brought, in a transaction of its own; how much.
     pub(super) fn list_copied(conn: &mut Connection) -> Result<u64, Fault> {
         let tx = conn.transaction()?;
-        let mut listing = Self::load_some(&tx, RUN, COPIED_AT_ONCE)?;
+        let mut listing = Self::load_some(&tx, RUN, Search::new(Shape::default()), COPIED_AT_ONCE)?;
         let behind = listing.waiting.len();
         if behind == 0 {
             return Ok(0);
@@ -78,7 +80,7 @@ impl Listing {
     }
 
     /// Reads the oldest of what is not listed yet, so many at most.
-    fn load_some(conn: &Connection, run_length: usize, most: i64) -> Result<Self, Fault> {
+    fn load_some(conn: &Connection, run_length: usize, search: Search, most: i64) -> Result<Self, Fault> {
         let listed_to: i64 = conn.query_row(&format!("SELECT {LISTED_TO}"), [], |row| row.get(0))?;
         let mut statement = conn.prepare(
             "SELECT partner, id, seq, event, accepted_at, transaction_hash, user_hash FROM notifications
@@ -107,6 +109,7 @@ impl Listing {
             // What a run before the crash has listed may lie anywhere in what was read.
             run_to: i64::MAX,
             listed_to,
+            search,
         })
     }
 
@@ -115,9 +118,9 @@ impl Listing {
         self.waiting.push(row);
     }
 
-    /// Whether something waits to be listed.
+    /// Whether something waits to be listed, or merged.
     pub(super) fn is_behind(&self) -> bool {
-        self.written < self.run.len() || self.waiting_committed > 0
+        self.written < self.run.len() || self.waiting_committed > 0 || self.search.is_behind()
     }
 
     /// Whether the notification is listed, as far as the open transaction has come.
@@ -132,17 +135,28 @@ impl Listing {
         Ok(statement.exists((key.partner.as_bytes(), key.id.as_bytes()))?)
     }
 
-    /// Lists some rows of the run within the open transaction; begins a run if there is enough for one, or if `hurry`.
+    /// Lists some rows of the run within the open transaction, and merges some of the search; begins a run if there is
+    /// enough for one, or if `hurry`.
     pub(super) fn list_some(
         &mut self,
         conn: &Connection,
-        (counters, recent): (&mut Counters, &mut Recent),
+        counted: (&mut Counters, &mut Recent),
         rows: usize,
         hurry: bool,
     ) -> Result<(), Fault> {
         if self.run.is_empty() && (hurry || self.waiting_committed >= self.run_length) {
             self.begin_run();
         }
+        self.list_rows(conn, counted, rows)?;
+        self.search.merge_some(conn, rows, hurry)
+    }
+
+    fn list_rows(
+        &mut self,
+        conn: &Connection,
+        (counters, recent): (&mut Counters, &mut Recent),
+        rows: usize,
+    ) -> Result<(), Fault> {
         let end = self.run.len().min(self.written + rows.max(FEWEST));
         if self.written == end {
             return Ok(());
@@ -152,6 +166,7 @@ impl Listing {
         if self.written == self.run.len() {
             conn.prepare_cached("INSERT OR REPLACE INTO meta (name, value) VALUES ('listed_to', ?1)")?
                 .execute([self.run_to])?;
+            self.search.write_run(conn, self.run_to)?;
         }
         Ok(())
     }
@@ -164,7 +179,8 @@ impl Listing {
         recent: &mut Recent,
     ) -> Result<(), Fault> {
         self.begin_run();
-        self.list_some(conn, (counters, recent), self.run.len(), false)
+        self.search.plan_anew();
+        self.list_rows(conn, (counters, recent), self.run.len())
     }
 
     /// A run of all that waits, and of what is left of the run before.
@@ -172,11 +188,12 @@ impl Listing {
         // What this transaction has listed stays in the run: it may be rolled back, and to list it twice changes nothing.
         self.run.drain(..self.written_committed);
         (self.written, self.written_committed) = (0, 0);
-        self.run.extend(self.waiting.drain(..self.waiting_committed));
-        self.waiting_committed = 0;
-        if let Some(newest) = self.run.last() {
-            self.run_to = newest.seq;
+        for row in self.waiting.drain(..self.waiting_committed) {
+            self.search.add(row.seq, row.transaction_hash, row.user_hash);
+            self.run_to = row.seq;
+            self.run.push(row);
         }
+        self.waiting_committed = 0;
         self.run.sort_unstable_by_key(|row| (row.key.partner, row.key.id));
     }
 
@@ -187,6 +204,7 @@ impl Listing {
         if self.written == self.run.len() && self.run_to != i64::MAX {
             self.listed_to = self.listed_to.max(self.run_to);
             self.run.clear();
+            self.search.run_committed();
             (self.written, self.written_committed) = (0, 0);
         }
     }
@@ -195,6 +213,7 @@ impl Listing {
     pub(super) fn rolled_back(&mut self) {
         self.waiting.truncate(self.waiting_committed);
         self.written = self.written_committed;
+        self.search.rolled_back();
     }
 }
 

@@ -10,7 +10,7 @@
 //! | `accept.rs`, `record.rs` | the two transactions of an event |
 //! | `claim.rs`, `retry.rs`, `lives.rs` | who makes the next attempt |
 //! | `partners.rs`, `keys.rs`, `erase.rs` | partners |
-//! | `listing.rs`, `counters.rs` | what lists read, a little behind |
+//! | `listing.rs`, `counters.rs`, `search/` | what lists read, a little behind |
 //! | `list.rs`, `detail.rs` | questions |
 //! | `expire.rs`, `examine.rs` | housekeeping |
 //! | `copy.rs` | one end of a copy to the other engine, or from it |
@@ -40,6 +40,7 @@ mod record;
 mod retry;
 mod rows;
 mod schema;
+mod search;
 mod writer;
 
 #[cfg(test)]

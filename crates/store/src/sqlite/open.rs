@@ -4,7 +4,7 @@ use super::checkpoint::{COPY_AT, Checkpoints};
 use super::fault::Fault;
 use super::readers::Readers;
 use super::writer::{Session, Writer};
-use super::{SqliteStore, copy, listing, schema};
+use super::{SqliteStore, copy, listing, schema, search};
 use crate::Error;
 use crate::copy::{COPYING, unfinished};
 use crate::seal::{Entropy, Keyring, MasterKey, MasterKeyId};
@@ -37,6 +37,10 @@ pub struct Options {
     /// How many events make a run of the listing (`listing.rs`): lists read that many rows, twice at most, apart from
     /// the others.
     pub run_length: usize,
+    /// How many runs of the search (`search/`) are merged into one, at least 2: a search looks into a few times as many.
+    pub fan_in: usize,
+    /// How many entries of the search make a row: as many as fit into a page, except to test with few.
+    pub search_row: usize,
     /// How SQLite reaches the disk.
     pub disk: Disk,
 }
@@ -51,6 +55,8 @@ impl Options {
             on_commit: Arc::new(|_| ()),
             readers: 4,
             run_length: listing::RUN,
+            fan_in: search::FAN_IN,
+            search_row: search::ROW,
             disk: Disk::default(),
         }
     }
@@ -122,7 +128,9 @@ impl SqliteStore {
         let copier = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE, disk)?;
         copier.pragma_update(None, "synchronous", disk.synchronous).map_err(|error| cannot_open(path, error.into()))?;
         let checkpoints = Checkpoints::start(copier, disk.copy_at).map_err(thread)?;
-        let session = Session::new(conn, checkpoints, options.run_length).map_err(|fault| cannot_open(path, fault))?;
+        let search = search::Shape { row: options.search_row, fan_in: options.fan_in };
+        let session =
+            Session::new(conn, checkpoints, options.run_length, search).map_err(|fault| cannot_open(path, fault))?;
         let readers = Readers::open(path, disk, options.readers).map_err(|fault| cannot_open(path, fault))?;
         let writer = Writer::start(session, options.stopwatch, options.on_commit).map_err(thread)?;
         Ok(Self {

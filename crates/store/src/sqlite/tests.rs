@@ -2,9 +2,9 @@
 
 use super::{Options, SqliteStore};
 use crate::conformance::Engine;
-use crate::conformance::fixture::{Random, Scene, all, attempted, event, ok};
+use crate::conformance::fixture::{Random, Scene, all, attempted, event, everything, ok};
 use crate::seal::{Entropy, MasterKey};
-use crate::{Accept, Accepted, Erased, Error, Expiry, Fate, Recorded, Store, Violation};
+use crate::{Accept, Accepted, Erased, Error, Expiry, Fate, ListQuery, Recorded, Store, Violation};
 use async_trait::async_trait;
 use capa_webhooks_core::id::LifeId;
 use capa_webhooks_core::notification::{Status, Turn};
@@ -20,11 +20,13 @@ use tempfile::TempDir;
 struct InFolder {
     folder: TempDir,
     commits: Arc<AtomicUsize>,
+    /// Events in a run of the listing.
+    run_length: usize,
 }
 
 impl InFolder {
     fn new() -> Self {
-        Self { folder: TempDir::new().unwrap(), commits: Arc::default() }
+        Self { folder: TempDir::new().unwrap(), commits: Arc::default(), run_length: super::listing::RUN }
     }
 
     fn path(&self) -> PathBuf {
@@ -41,7 +43,7 @@ impl Engine for InFolder {
         let on_commit = Arc::new(move |_: &super::Commit| {
             commits.fetch_add(1, Ordering::Relaxed);
         });
-        SqliteStore::open(&self.path(), Options { on_commit, ..options(7) }).unwrap()
+        SqliteStore::open(&self.path(), Options { on_commit, run_length: self.run_length, ..options(7) }).unwrap()
     }
 }
 
@@ -259,7 +261,7 @@ async fn the_log_begins_anew_while_it_is_written() {
 #[tokio::test]
 async fn examine_finds_what_is_broken() {
     type Expected = fn(&Violation) -> bool;
-    let cases: [(&str, Expected); 20] = [
+    let cases: [(&str, Expected); 22] = [
         ("DELETE FROM queue", |found| matches!(found, Violation::Stranded(_))),
         ("DELETE FROM attempts WHERE result = 'SENT'", |found| matches!(found, Violation::Stranded(_))),
         ("UPDATE attempts SET result = NULL WHERE result = 'FAILED'", |found| matches!(found, Violation::Stranded(_))),
@@ -293,6 +295,10 @@ async fn examine_finds_what_is_broken() {
         ("DELETE FROM notifications WHERE seq = 1", |found| matches!(found, Violation::Unlisted(_))),
         ("DELETE FROM listed WHERE seq = 1", |found| matches!(found, Violation::Unlisted(_))),
         ("UPDATE queue SET listed = 1 - listed", |found| matches!(found, Violation::Unlisted(_))),
+        ("DELETE FROM search", |found| matches!(found, Violation::Unsearchable(_))),
+        ("UPDATE notifications SET user_hash = user_hash / 2 WHERE seq = 1", |found| {
+            matches!(found, Violation::Unsearchable(_))
+        }),
         ("UPDATE counters SET count = count + 1", |found| matches!(found, Violation::Miscounted(_))),
         ("DELETE FROM counters WHERE status = 'SENT'", |found| matches!(found, Violation::Miscounted(_))),
     ];
@@ -310,6 +316,71 @@ async fn examine_finds_what_is_broken() {
         let violations = scene.store().examine().await.unwrap().violations;
         assert!(violations.iter().any(expected), "{sql}: {violations:?}");
     }
+}
+
+/// When a run is half listed and something is removed, the rest is listed at once; nothing may be counted or found twice.
+#[tokio::test]
+async fn a_run_that_is_ended_early_is_listed_and_found_once() {
+    let mut scene = Scene::new(InFolder { run_length: 40, ..InFolder::new() }).await;
+    let partners = [scene.partner().await, scene.partner().await, scene.partner().await];
+    let batch: Vec<_> = partners.repeat(14).into_iter().map(|partner| scene.event(partner)).collect();
+    let keys: Vec<_> = batch.iter().map(|accept| accept.key).collect();
+    scene.store().accept(batch, scene.now).await.unwrap();
+    // The next commit lists 32 of the 42. The one after that ends the run, and nothing has come in between.
+    scene.store().write(1, |_| Ok(())).await.unwrap();
+    scene.store().write(1, super::Session::list_all).await.unwrap();
+    for key in keys.iter().step_by(2) {
+        let record = attempted(*key, Turn::first(scene.now), ok(), &Schedule::default(), scene.now);
+        assert_eq!(scene.record(record).await, Recorded::Applied);
+    }
+    scene.assert_healthy().await;
+    for partner in partners {
+        let by_user = ListQuery { external_user_id: Some("u-1".to_owned()), ..everything(partner) };
+        assert_eq!(scene.list(by_user).await.total, 14);
+        assert_eq!(scene.list(everything(partner)).await.total, 14);
+    }
+    // The next run has the next events only, of two entries of 12 bytes each.
+    scene.sent(partners[0]).await;
+    scene.store().write(1, super::Session::list_all).await.unwrap();
+    let bytes = "SELECT sum(length(entries)) FROM search";
+    let bytes = Connection::open(scene.engine.path()).unwrap().query_row(bytes, [], |row| row.get(0));
+    assert_eq!(bytes, Ok(43 * 2 * 12));
+}
+
+/// A search leads to the row, and the row decides: its hash is whole, and it may be another one's.
+#[tokio::test]
+async fn what_a_search_leads_to_is_looked_at() {
+    let mut scene = Scene::new(InFolder::new()).await;
+    let (partner, other) = (scene.partner().await, scene.partner().await);
+    let keys = [scene.sent(partner).await, scene.sent(partner).await, scene.sent(partner).await];
+    scene.store().write(1, super::Session::list_all).await.unwrap();
+    let by_user = ListQuery { external_user_id: Some("u-1".to_owned()), ..everything(partner) };
+    assert_eq!(scene.list(by_user.clone()).await.total, 3);
+    let hand = Connection::open(scene.engine.path()).unwrap();
+    hand.execute_batch("UPDATE notifications SET user_hash = user_hash + 1 WHERE seq = 1").unwrap();
+    hand.execute("UPDATE notifications SET partner = ?1 WHERE seq = 2", [other.as_bytes()]).unwrap();
+    let found = scene.list(by_user).await;
+    assert_eq!((found.total, found.rows.iter().map(|row| row.id).collect()), (1, vec![keys[2].id]));
+}
+
+/// Where very many share a user, the list reads everything of the partner instead, and must tell the same.
+#[tokio::test]
+async fn a_search_for_very_many_tells_the_same() {
+    let mut scene = Scene::new(InFolder::new()).await;
+    let (partner, other) = (scene.partner().await, scene.partner().await);
+    for _ in 0..21 {
+        let mut batch: Vec<_> = (0..1000).map(|_| scene.event(other)).collect();
+        let accept = Accept { event: event("u-1", Some("t-2"), 1), fate: Fate::Queue(None), ..scene.event(partner) };
+        batch.push(Accept { key: scene.key(other), ..accept.clone() });
+        batch.push(accept);
+        scene.store().accept(batch, scene.now).await.unwrap();
+    }
+    scene.store().write(1, super::Session::list_all).await.unwrap();
+    let by_user = |partner| ListQuery { external_user_id: Some("u-1".to_owned()), limit: 1, ..everything(partner) };
+    assert_eq!(scene.list(by_user(other)).await.total, 21_021);
+    assert_eq!(scene.list(by_user(partner)).await.total, 21);
+    let both = ListQuery { transaction_id: Some("t-2".to_owned()), ..by_user(other) };
+    assert_eq!(scene.list(both).await.total, 21);
 }
 
 #[tokio::test]

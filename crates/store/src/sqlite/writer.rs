@@ -15,6 +15,7 @@ use super::fault::{AfterFailure, Fault, after_failure};
 use super::listing::{Listing, Unlisted};
 use super::open::{BUSY_TIMEOUT, Commit};
 use super::recent::Recent;
+use super::search::{Search, Shape};
 use crate::Error;
 use capa_webhooks_core::id::{LifeId, NotificationKey, PartnerId};
 use capa_webhooks_core::notification::Status;
@@ -29,7 +30,7 @@ use tokio::sync::oneshot;
 
 /// A batch takes no further work once it holds this many rows.
 const MOST_ROWS: usize = 4096;
-/// After so long without work the writer begins to list what is not listed yet.
+/// After so long without work the writer begins to list what is not listed yet, and to merge what is to be merged.
 const IDLE: Duration = Duration::from_secs(1);
 /// Rows that it then lists at a time.
 const IDLE_ROWS: usize = 256;
@@ -130,7 +131,12 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(mut conn: Connection, checkpoints: Checkpoints, run_length: usize) -> Result<Self, Fault> {
+    pub(super) fn new(
+        mut conn: Connection,
+        checkpoints: Checkpoints,
+        run_length: usize,
+        search: Shape,
+    ) -> Result<Self, Fault> {
         let log_pages = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&log_pages);
         // Setting the hook also switches off SQLite's own checkpoints, which use it.
@@ -144,7 +150,7 @@ impl Session {
             [],
             |row| row.get(0),
         )?;
-        let listing = Listing::load(&conn, run_length)?;
+        let listing = Listing::load(&conn, run_length, Search::new(search))?;
         let (partners, lives, counters, recent) = <_>::default();
         Ok(Self { conn, seq, log_pages, checkpoints, wipe_log: false, partners, lives, listing, counters, recent })
     }
@@ -309,7 +315,7 @@ fn serve(mut session: Session, queue: &Receiver<Box<dyn Work>>, stopwatch: &Stop
     }
 }
 
-/// Lists some rows in a transaction of their own, and says how long to wait for work before the next.
+/// Lists and merges some rows in a transaction of their own, and says how long to wait for work before the next.
 fn list_when_idle(session: &mut Session) -> Duration {
     match session.apply_all(&mut []) {
         Ok(()) => IDLE_PAUSE,

@@ -2,8 +2,8 @@
 --
 -- What an event costs (happy path): one row each in notifications and attempts, and one in queue that is gone again when
 -- the event is settled. These rows land at the end of their tables, whichever partner they belong to, so that a batch
--- of many partners changes as few pages as one of a single partner. What lists need in the order of partners (`listed`,
--- `counters`) follows a few thousand events behind, in sorted runs. Each index here says who reads it.
+-- of many partners changes as few pages as one of a single partner. What lists need in another order (`listed`,
+-- `counters`, `search`) follows a few thousand events behind, in sorted runs. Each index here says who reads it.
 
 CREATE TABLE meta (
     name  TEXT NOT NULL PRIMARY KEY,
@@ -106,6 +106,25 @@ CREATE TABLE counters (
     count   INTEGER NOT NULL,
     PRIMARY KEY (partner, hour, event, status)
 ) STRICT, WITHOUT ROWID;
+
+-- Where to look for the notifications with a hash, for all that are listed: sorted runs, which are merged as they grow.
+CREATE TABLE search_runs (
+    run         INTEGER NOT NULL PRIMARY KEY,
+    level       INTEGER NOT NULL CHECK (level >= 0),
+    newest      INTEGER NOT NULL,                            -- no entry has a greater `seq`
+    merged_into INTEGER                                      -- the run of the next level that its entries go to
+) STRICT;
+
+-- Some entries of a run, sorted: the first six bytes of a hash and the last six of a `seq` each. Rows of about a page,
+-- in a table by row number, because a table by another key would put such long rows into overflow pages.
+CREATE TABLE search (
+    row     INTEGER NOT NULL PRIMARY KEY,
+    run     INTEGER NOT NULL,
+    last    BLOB    NOT NULL CHECK (length(last) = 12),      -- the greatest of the entries
+    entries BLOB    NOT NULL
+) STRICT;
+-- Read by lists that search, and by merges.
+CREATE UNIQUE INDEX search_in_order ON search (run, last);
 
 -- One row for every notification that is not settled. This is the whole truth about what is still to be done. The id
 -- comes first in the key, because ids rise with time: what comes and goes at once does so at the end, however long the
