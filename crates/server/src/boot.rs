@@ -42,6 +42,9 @@ use tokio::task::JoinHandle;
 pub struct Surroundings {
     /// Tells the time.
     pub clock: Clock,
+    /// The clock of the lease, where it is to be another than `clock`; then the store's clock does not set `clock` either.
+    /// For a test that steps `clock` by hours, and wants the node to be a healthy one all along.
+    pub lease_clock: Option<Clock>,
     /// The bounds of the engine.
     pub limits: Limits,
     /// What may wait for the store.
@@ -68,6 +71,7 @@ impl Default for Surroundings {
     fn default() -> Self {
         Self {
             clock: Clock::system(),
+            lease_clock: None,
             limits: Limits::default(),
             bounds: Bounds::default(),
             free_space: FreeSpace::default(),
@@ -113,7 +117,7 @@ impl Service {
     /// # Errors
     /// What is in the way, and how to mend it.
     pub async fn start(config: Config, surroundings: Surroundings) -> Result<Self, String> {
-        let Surroundings { clock, limits, bounds, free_space, extra_roots, store } = surroundings;
+        let Surroundings { clock, lease_clock, limits, bounds, free_space, extra_roots, store } = surroundings;
         let metrics = Arc::new(Metrics::default());
         let wake = Wake::default();
         let listener = Listener::bind(config.listen, "--listen").await?;
@@ -125,7 +129,7 @@ impl Service {
             None => opening::open(&config, &metrics).await.map_err(|error| error.to_string())?,
         };
         opening::ensure_platform_key(&config, &*store, &clock).await?;
-        let node = Node::join(store.clone(), clock, config.node_lease, metrics.clone()).await;
+        let node = Node::join(store.clone(), clock, lease_clock, config.node_lease, metrics.clone()).await;
         let node = node.map_err(|error| error.to_string())?;
         let (life, clock) = (node.life, node.clock.clone());
         let client = Arc::new(client(&config, &clock, extra_roots)?);
@@ -161,7 +165,7 @@ impl Service {
             fence: node.fence.clone(),
             moves: node.moves.clone(),
             nodes: node.nodes.clone(),
-            compare: node.compare,
+            compare: node.compare.clone(),
             signature_headers: config.signature_headers.clone().into(),
         };
         let engine = inbox.start(context, limits, wake.clone());

@@ -116,13 +116,17 @@ impl Clock {
 
     /// Waits until the machine has been running for so long.
     pub async fn sleep_until_uptime(&self, moment: Uptime) {
-        loop {
-            let left = moment.since(self.uptime());
-            if left.is_zero() {
-                return;
-            }
-            // A machine that slept is noticed within a moment after it.
-            self.sleep(left.min(LONGEST_WAIT)).await;
+        match &self.source {
+            Source::System => loop {
+                let left = moment.since(self.uptime());
+                if left.is_zero() {
+                    return;
+                }
+                // A machine that slept is noticed within a moment after it.
+                tokio::time::sleep(left.min(LONGEST_WAIT)).await;
+            },
+            // Nothing is added to a time read before: the clock may be moved between the two.
+            Source::Stepped(now) => stepped_to(now, Timestamp::from_millis(signed(moment))).await,
         }
     }
 
@@ -137,12 +141,8 @@ impl Clock {
                 tokio::time::sleep(left.min(LONGEST_WAIT)).await;
             },
             Source::Stepped(now) => {
-                let mut now = now.clone();
                 let ahead = self.ahead.as_ref().map_or(0, |ahead| ahead.load(Ordering::Relaxed));
-                if now.wait_for(|now| now.as_millis().saturating_add(ahead) >= moment.as_millis()).await.is_err() {
-                    // The stepper is gone: the moment will never come.
-                    std::future::pending::<()>().await;
-                }
+                stepped_to(now, Timestamp::from_millis(moment.as_millis().saturating_sub(ahead))).await;
             }
         }
     }
@@ -180,6 +180,18 @@ impl Clock {
             Source::Stepped(_) => Stopwatch::Stepped(self.clone(), self.now()),
         }
     }
+}
+
+/// Waits until a stepped clock has been moved to `moment`.
+async fn stepped_to(now: &watch::Receiver<Timestamp>, moment: Timestamp) {
+    if now.clone().wait_for(|now| *now >= moment).await.is_err() {
+        // The stepper is gone: the moment will never come.
+        std::future::pending::<()>().await;
+    }
+}
+
+fn signed(uptime: Uptime) -> i64 {
+    i64::try_from(uptime.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// A duration that is being measured.

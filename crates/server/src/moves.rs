@@ -1,10 +1,23 @@
 //! Who takes part in transactions says so here, so that the engine can tell what it forgot from what is on its way,
 //! without knowing them. Does nothing where the store is not shared: there no answer is ever lost.
 
+use crate::clock::Clock;
 use capa_webhooks_core::engine::words::Job;
 use capa_webhooks_core::id::NotificationKey;
 use capa_webhooks_core::lease::comparison::Comparison;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// When to compare what is owned with what is held.
+#[derive(Debug, Clone)]
+pub struct Comparisons {
+    /// How often.
+    pub every: Duration,
+    /// Up to how much later.
+    pub jitter: Duration,
+    /// By which clock.
+    pub clock: Clock,
+}
 
 /// See [`Comparison`], whose methods these are. Clones share one.
 #[derive(Debug, Clone, Default)]

@@ -3,11 +3,11 @@
 //! ([`capa_webhooks_core::lease::comparison`]); nothing of this is done where the store is not shared.
 
 use super::Context;
-use crate::clock::{Clock, random_fraction};
+use crate::clock::random_fraction;
+use crate::moves::Comparisons;
 use capa_webhooks_core::engine::words::Job;
 use capa_webhooks_core::engine::{Engine, Wanted};
 use capa_webhooks_core::time::Uptime;
-use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// What the store says that this life owns; `None` if it did not say.
@@ -27,10 +27,10 @@ impl Comparing {
     }
 
     /// Waits until a comparison is due.
-    pub(super) async fn due(&self, clock: &Clock) {
-        match self.due {
-            Some(due) => clock.sleep_until_uptime(due).await,
-            None => std::future::pending().await,
+    pub(super) async fn due(&self, comparisons: Option<&Comparisons>) {
+        match (self.due, comparisons) {
+            (Some(due), Some(comparisons)) => comparisons.clock.sleep_until_uptime(due).await,
+            _ => std::future::pending().await,
         }
     }
 
@@ -103,6 +103,6 @@ impl Comparing {
 
 /// Never in step with anything else that is done regularly.
 fn next(context: &Context) -> Option<Uptime> {
-    let (every, jitter): (Duration, Duration) = context.compare?;
-    Some(context.clock.uptime().plus(every + jitter.mul_f64(random_fraction())))
+    let Comparisons { every, jitter, clock } = context.compare.as_ref()?;
+    Some(clock.uptime().plus(*every + jitter.mul_f64(random_fraction())))
 }

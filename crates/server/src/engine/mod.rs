@@ -16,7 +16,7 @@ mod recorder;
 use crate::clock::Clock;
 use crate::directory::Directory;
 use crate::endpoints::Endpoints;
-use crate::moves::Moves;
+use crate::moves::{Comparisons, Moves};
 use crate::outgoing::Client;
 use crate::permit::Permit;
 use crate::room::Room;
@@ -62,8 +62,8 @@ pub struct Context {
     pub moves: Moves,
     /// How many nodes are alive.
     pub nodes: watch::Receiver<usize>,
-    /// How often what is owned is compared with what is held, and up to how much later; `None` where it is not.
-    pub compare: Option<(Duration, Duration)>,
+    /// When what is owned is compared with what is held; `None` where it is not.
+    pub compare: Option<Comparisons>,
     /// Header names that carry the hex signature.
     pub signature_headers: Arc<[http::HeaderName]>,
 }
@@ -218,7 +218,7 @@ impl Driver {
                     }
                     answered = Some(owned);
                 }
-                () = self.comparing.due(&self.context.clock) => self.comparing.begin(&self.context),
+                () = self.comparing.due(self.context.compare.as_ref()) => self.comparing.begin(&self.context),
                 _ = self.inputs.recv_many(&mut inputs, STEPS) => {}
                 () = self.wake.woken() => inputs.push(Input::Poked),
                 _ = self.draining.wait_for(|draining| *draining), if !drained => {

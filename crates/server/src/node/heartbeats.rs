@@ -19,8 +19,11 @@ const FAR_AHEAD: i64 = 5_000;
 pub(super) struct Heartbeats {
     pub(super) store: Arc<dyn Store>,
     pub(super) life: LifeId,
+    /// The clock of the lease.
     pub(super) clock: Clock,
-    pub(super) setter: Setter,
+    /// What time it is.
+    pub(super) time: Clock,
+    pub(super) setter: Option<Setter>,
     pub(super) lease: Lease,
     pub(super) standing: Standing,
     pub(super) fence: Permit,
@@ -30,31 +33,41 @@ pub(super) struct Heartbeats {
 }
 
 impl Heartbeats {
-    /// Beats until the life is ended by others.
-    pub(super) async fn run(mut self) {
-        let mut next = self.clock.uptime().plus(self.lease.heartbeat);
+    /// Beats until the life is ended by others. The heartbeat before was sent at `sent`.
+    pub(super) async fn run(mut self, sent: Uptime) {
+        let mut next = sent.plus(self.lease.heartbeat);
         let mut wrong_clock = false;
         loop {
             self.clock.sleep_until_uptime(next).await;
             let sent = self.clock.uptime();
             next = sent.plus(self.lease.heartbeat);
             // One that takes too long is given up: the next one may find a connection that works.
-            match self.clock.deadline(self.lease.heartbeat * 2, self.store.heartbeat(self.life)).await {
+            let renewed = match self.clock.deadline(self.lease.heartbeat * 2, self.store.heartbeat(self.life)).await {
                 Ok(Ok(beat)) if beat.alive => {
                     self.tell_clock(&beat, &mut wrong_clock);
                     if let Some(look_at) = self.renewed(sent, &beat).await {
                         next = next.min(look_at);
                     }
+                    true
                 }
                 Ok(Ok(_)) => {
                     self.fence.revoke();
                     tracing::error!(life = %self.life, "other nodes declared this one dead: it was silent for too long");
                     return;
                 }
-                Ok(Err(error)) => tracing::warn!(%error, "a heartbeat failed"),
-                Err(_) => tracing::warn!("a heartbeat had no answer in time"),
-            }
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "a heartbeat failed");
+                    false
+                }
+                Err(_) => {
+                    tracing::warn!("a heartbeat had no answer in time");
+                    false
+                }
+            };
             self.door.set(Reason::Fenced, !self.fence.holds());
+            if renewed {
+                self.metrics.heartbeat();
+            }
         }
     }
 
@@ -73,7 +86,7 @@ impl Heartbeats {
             for (life, _) in &verdict.dead {
                 tracing::warn!(%life, "a node has been silent for too long: it is declared dead");
             }
-            let ending = self.store.end_silent(verdict.dead, self.clock.now());
+            let ending = self.store.end_silent(verdict.dead, self.time.now());
             match self.clock.deadline(self.lease.heartbeat * 2, ending).await {
                 Ok(Ok(())) => self.metrics.lives_ended(count),
                 Ok(Err(error)) => tracing::warn!(%error, "the silent nodes could not be ended; trying again"),
@@ -86,8 +99,8 @@ impl Heartbeats {
     /// The store's clock was read after the heartbeat was sent and before it came back, so this clock is behind it by
     /// no more than that took, and never ahead: nothing is sent before it is due.
     fn tell_clock(&self, beat: &Heartbeat, wrong_clock: &mut bool) {
-        let Some(now) = beat.clock else { return };
-        let ahead = self.setter.set(now);
+        let (Some(setter), Some(now)) = (&self.setter, beat.clock) else { return };
+        let ahead = setter.set(now);
         let wrong = ahead.abs() >= FAR_AHEAD;
         if wrong && !*wrong_clock {
             tracing::warn!(milliseconds = ahead, "the store's clock is far from this machine's; the store's counts");

@@ -24,11 +24,12 @@ mod refresh;
 use crate::clock::{self, Clock, Setter};
 use crate::directory::Directory;
 use crate::door::Door;
-use crate::moves::Moves;
+use crate::moves::{Comparisons, Moves};
 use crate::permit::Permit;
 use crate::telemetry::metrics::Metrics;
 use capa_webhooks_core::id::LifeId;
 use capa_webhooks_core::lease::{Lease, Standing};
+use capa_webhooks_core::time::Uptime;
 use capa_webhooks_store::{Error, Store};
 use heartbeats::Heartbeats;
 use refresh::Refresh;
@@ -51,8 +52,8 @@ pub struct Node {
     pub moves: Moves,
     /// How many nodes are alive, this one included.
     pub nodes: watch::Receiver<usize>,
-    /// How often to compare what is owned with what is held, and up to how much later.
-    pub compare: Option<(Duration, Duration)>,
+    /// When to compare what is owned with what is held.
+    pub compare: Option<Comparisons>,
     store: Arc<dyn Store>,
     metrics: Arc<Metrics>,
     membership: Option<Membership>,
@@ -62,7 +63,12 @@ pub struct Node {
 struct Membership {
     lease: Lease,
     standing: Standing,
-    setter: Setter,
+    /// The machine's clock, which nobody sets.
+    clock: Clock,
+    /// Sets the time by the store's clock, unless it is to stay as it is.
+    setter: Option<Setter>,
+    /// When the first heartbeat was sent.
+    sent: Uptime,
     count: watch::Sender<usize>,
     /// The number of the newest change when nothing was remembered yet.
     changes: u64,
@@ -91,18 +97,22 @@ impl std::fmt::Debug for Node {
 }
 
 impl Node {
-    /// Begins a life. `silence` is for how long a life over a shared store may be silent before it is thought dead.
+    /// Begins a life. `silence` is for how long a life over a shared store may be silent before it is thought dead; with a
+    /// `lease_clock` of its own, that is measured there, and the store's clock does not set `clock`.
     ///
     /// # Errors
     /// The store failed.
     pub async fn join(
         store: Arc<dyn Store>,
         clock: Clock,
+        lease_clock: Option<Clock>,
         silence: Duration,
         metrics: Arc<Metrics>,
     ) -> Result<Self, Error> {
         let life = LifeId::v7(clock.now(), clock::random_bytes());
-        let begun = clock.uptime();
+        let own = lease_clock.is_some();
+        let lease_clock = lease_clock.unwrap_or_else(|| clock.clone());
+        let begun = lease_clock.uptime();
         store.begin_life(life, clock.now()).await?;
         let (count, nodes) = watch::channel(1);
         metrics.nodes(1);
@@ -119,7 +129,12 @@ impl Node {
             membership: None,
         };
         if node.store.shared() {
-            node.renew(Lease::of(silence), begun, count).await?;
+            let setter = (!own).then(|| {
+                let (clock, setter) = node.clock.clone().settable();
+                node.clock = clock;
+                setter
+            });
+            node.renew(Lease::of(silence), lease_clock, setter, begun, count).await?;
         }
         Ok(node)
     }
@@ -128,41 +143,44 @@ impl Node {
     async fn renew(
         &mut self,
         lease: Lease,
-        begun: capa_webhooks_core::time::Uptime,
+        clock: Clock,
+        setter: Option<Setter>,
+        begun: Uptime,
         count: watch::Sender<usize>,
     ) -> Result<(), Error> {
-        let (clock, setter) = self.clock.clone().settable();
-        self.clock = clock;
-        let sent = self.clock.uptime();
+        let sent = clock.uptime();
         let beat = self.store.heartbeat(self.life).await?;
         if !beat.alive {
             return Err(Error::Failed("the life was ended as soon as it began".to_owned()));
         }
-        if let Some(now) = beat.clock {
+        if let (Some(setter), Some(now)) = (&setter, beat.clock) {
             setter.set(now);
         }
         let mut standing = Standing::new(lease, begun);
         // Nobody has been silent for long yet.
-        standing.beaten(sent, self.clock.uptime(), &beat.others);
+        standing.beaten(sent, clock.uptime(), &beat.others);
         let until = standing.fenced_at();
-        self.fence = Permit::until(self.clock.clone(), until);
-        self.fresh = Permit::until(self.clock.clone(), until);
+        self.fence = Permit::until(clock.clone(), until);
+        self.fresh = Permit::until(clock.clone(), until);
         self.moves = Moves::watched();
-        self.compare = Some((lease.compare, lease.heartbeat));
+        self.compare = Some(Comparisons { every: lease.compare, jitter: lease.heartbeat, clock: clock.clone() });
         count.send_replace(beat.others.len() + 1);
         self.metrics.nodes(beat.others.len() + 1);
         tracing::info!(life = %self.life, others = beat.others.len(), ?lease, "joined the nodes over this store");
-        self.membership = Some(Membership { lease, standing, setter, count, changes: beat.changes });
+        self.membership = Some(Membership { lease, standing, clock, setter, sent, count, changes: beat.changes });
         Ok(())
     }
 
     /// Starts the tasks, if there is anything to do for them.
     pub fn start(self, directory: Directory, door: Door) -> Tasks {
-        let Self { life, clock, fence, fresh, store, metrics, membership, .. } = self;
-        let Some(Membership { lease, standing, setter, count, changes }) = membership else { return Tasks::default() };
+        let Self { life, clock: time, fence, fresh, store, metrics, membership, .. } = self;
+        let Some(Membership { lease, standing, clock, setter, sent, count, changes }) = membership else {
+            return Tasks::default();
+        };
         let refresh = Refresh { store: store.clone(), directory, clock: clock.clone(), fresh, patience: lease.fence };
-        let heartbeats = Heartbeats { store, life, clock, setter, lease, standing, fence, door, metrics, count };
-        Tasks { heartbeats: Some(tokio::spawn(heartbeats.run())), refresh: Some(tokio::spawn(refresh.run(changes))) }
+        let heartbeats = Heartbeats { store, life, clock, time, setter, lease, standing, fence, door, metrics, count };
+        let heartbeats = Some(tokio::spawn(heartbeats.run(sent)));
+        Tasks { heartbeats, refresh: Some(tokio::spawn(refresh.run(changes))) }
     }
 }
 

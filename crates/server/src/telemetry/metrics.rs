@@ -66,6 +66,7 @@ pub struct Metrics {
     commit_seconds: Histogram,
     commit_rows: Histogram,
     nodes: Gauge,
+    heartbeats: Counter,
     lives_ended: Counter,
     fenced: Counter,
     taken_up: Counter,
@@ -107,6 +108,7 @@ impl Default for Metrics {
             commit_seconds,
             commit_rows,
             nodes: Gauge::default(),
+            heartbeats: Counter::default(),
             lives_ended: Counter::default(),
             fenced: Counter::default(),
             taken_up: Counter::default(),
@@ -154,6 +156,7 @@ impl Default for Metrics {
         registry.register_with_unit("commit", "How long commits took", Unit::Seconds, metrics.commit_seconds.clone());
         registry.register("commit_rows", "Rows in a commit", metrics.commit_rows.clone());
         registry.register("nodes", "Nodes over the store that are alive, this one included", metrics.nodes.clone());
+        registry.register("heartbeats", "Heartbeats that renewed this node's lease", metrics.heartbeats.clone());
         registry.register("lives_ended", "Silent nodes that this one declared dead", metrics.lives_ended.clone());
         registry.register("fenced", "Attempts put off for want of touch with the store", metrics.fenced.clone());
         registry.register("taken_up", "Notifications taken up after a lost answer", metrics.taken_up.clone());
@@ -269,6 +272,11 @@ impl Metrics {
     /// So many nodes are alive.
     pub fn nodes(&self, count: usize) {
         self.nodes.set(signed(count as u64));
+    }
+
+    /// A heartbeat renewed the lease, and what it brought was acted on.
+    pub fn heartbeat(&self) {
+        self.heartbeats.inc();
     }
 
     /// So many silent nodes were declared dead.

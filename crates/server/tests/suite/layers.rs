@@ -44,7 +44,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("inbox", &["api", "ingest"]),
     ("ingest", &["clock", "door", "moves", "permit", "room", "telemetry"]),
     ("keyfile", &["clock"]),
-    ("moves", &[]),
+    ("moves", &["clock"]),
     ("node", &["clock", "directory", "door", "moves", "permit", "telemetry"]),
     ("opening", &["clock", "config", "keyfile", "telemetry"]),
     ("outgoing", &["clock"]),

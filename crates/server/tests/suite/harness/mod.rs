@@ -39,7 +39,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use store::TestStore;
+use store::{TestStore, on_postgres};
 use tempfile::TempDir;
 
 /// Where the clock stands at first.
@@ -122,6 +122,10 @@ impl World {
         stepper: Option<Stepper>,
     ) -> Self {
         let store = TestStore::new(folder.path());
+        let shares = on_postgres() && surroundings.store.is_none();
+        // The test may step the clock by hours: to the lease that is no time at all.
+        let lease_clock = (shares && stepper.is_some()).then(Clock::system);
+        let surroundings = Surroundings { lease_clock, ..surroundings };
         let path = |name: &str| folder.path().join(name).display().to_string();
         let mut flags = BTreeMap::from([
             ("listen", "127.0.0.1:0".to_owned()),
@@ -135,6 +139,10 @@ impl World {
             ("allow_addresses", "127.0.0.0/8".to_owned()),
             ("allow_ports", "*".to_owned()),
         ]);
+        if shares {
+            // No machine is too slow for it.
+            flags.insert("node_lease", "10m".to_owned());
+        }
         flags.extend(settings.iter().map(|(key, value)| (*key, (*value).to_owned())));
         let file = file.map(|text| {
             let path = folder.path().join("config.toml");
@@ -184,9 +192,13 @@ impl World {
         }
     }
 
-    /// Ends the service without a word, as if the machine had failed: the runtime is torn down under it.
+    /// Ends the service without a word, as if the machine had failed: the runtime is torn down under it. Where other nodes
+    /// share its store, they have found it silent for the whole lease by the time this returns.
     pub(crate) fn crash(&mut self) {
         drop(self.running.take().expect("the service runs"));
+        if on_postgres() {
+            self.store.bury();
+        }
     }
 
     /// Changes a setting for the next start.

@@ -96,6 +96,14 @@ impl TestStore {
         }
     }
 
+    /// What other nodes over a shared store do with a life whose machine failed: its connections are gone, with what they
+    /// had not committed, and it is declared dead.
+    pub(crate) fn bury(&self) {
+        let gone = "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity
+                    WHERE datname = current_database() AND pid <> pg_backend_pid()";
+        self.run(&[gone, "UPDATE nodes SET ended_at = begun_at WHERE ended_at IS NULL"]);
+    }
+
     /// Keeps everybody else from writing to the store. Reading goes on.
     pub(crate) fn lock(&self) -> Lock {
         match &self.engine {
