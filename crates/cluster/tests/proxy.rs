@@ -8,11 +8,16 @@ use std::sync::mpsc::{Receiver, channel};
 
 use capa_webhooks_cluster::{Cluster, Database, Moment, Proxy};
 
+/// Changes that commit, each in a way of its own: in a block, by itself, and within a function of the service.
+const CHANGES: [&str; 3] =
+    ["BEGIN; INSERT INTO t VALUES (1); COMMIT;", "INSERT INTO t VALUES (1);", "SELECT record_1();"];
+
 /// A fresh database with an empty table, and a proxy in front of its cluster.
 fn stage() -> (Database, Proxy) {
     let cluster = Cluster::shared();
     let database = cluster.create_database().unwrap();
-    database.sql("CREATE TABLE t (n int)").unwrap();
+    let function = "CREATE FUNCTION record_1() RETURNS void LANGUAGE sql AS 'INSERT INTO t VALUES (1)'";
+    database.sql(&format!("CREATE TABLE t (n int); {function}")).unwrap();
     (database, Proxy::postgres(cluster.address()).unwrap())
 }
 
@@ -24,25 +29,25 @@ fn run(proxy: &Proxy, database: &Database, statements: &str) -> anyhow::Result<S
 #[test]
 fn what_is_cut_before_its_commit_has_not_happened() {
     let (database, proxy) = stage();
-    for statements in ["BEGIN; INSERT INTO t VALUES (1); COMMIT;", "INSERT INTO t VALUES (1);"] {
+    for statements in CHANGES {
         proxy.cut_at_commit(Moment::BeforeCommit);
         run(&proxy, &database, statements).unwrap_err();
         assert_eq!(database.sql("SELECT count(*) FROM t").unwrap(), "0", "{statements}");
         assert!(!proxy.spare_commits(), "the wish has come true");
         run(&proxy, &database, "SELECT 1").unwrap();
     }
-    assert_eq!(proxy.cut_at_commits(), 2);
+    assert_eq!(proxy.cut_at_commits(), 3);
 }
 
 #[test]
 fn what_is_cut_after_its_commit_has_happened() {
     let (database, proxy) = stage();
-    for (count, statements) in (1..).zip(["BEGIN; INSERT INTO t VALUES (1); COMMIT;", "INSERT INTO t VALUES (1);"]) {
+    for (count, statements) in (1..).zip(CHANGES) {
         proxy.cut_at_commit(Moment::AfterCommit);
         run(&proxy, &database, statements).unwrap_err();
         assert_eq!(database.sql("SELECT count(*) FROM t").unwrap(), count.to_string(), "{statements}");
     }
-    proxy.wait_for_cuts_at_commit(2);
+    proxy.wait_for_cuts_at_commit(3);
 }
 
 #[test]

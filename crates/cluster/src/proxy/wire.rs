@@ -5,7 +5,8 @@
 //! "ready for query" (`Z`), so counting both tells which request an answer belongs to.
 //!
 //! What commits: the statement `COMMIT` in either form; and a request that changes something outside of a transaction
-//! block, because the server commits by itself at its end.
+//! block, because the server commits by itself at its end. Of functions that a `SELECT` calls, those of the service that
+//! change something are known by their names ([`WRITERS`]).
 
 use std::collections::HashMap;
 
@@ -13,6 +14,8 @@ use std::collections::HashMap;
 const ENCRYPTION: [u32; 2] = [80_877_103, 80_877_104];
 /// Letter and length.
 const HEAD: usize = 5;
+/// Functions of the service that change something, without the number of their form (`accept_1`).
+const WRITERS: [&str; 6] = ["ACCEPT", "RECORD", "HEARTBEAT", "SWEEP", "FOLD", "MAKE_PARTITIONS"];
 
 /// What a client sends, cut into messages.
 #[derive(Default)]
@@ -158,8 +161,7 @@ fn until_zero(bytes: &[u8]) -> &[u8] {
     bytes.split(|byte| *byte == 0).next().unwrap_or_default()
 }
 
-/// What a statement does, as far as its words tell. A function that is only selected may change something too; those that do
-/// are not known here.
+/// What a statement does, as far as its words tell.
 fn effect(statement: &[u8]) -> Effect {
     let text = String::from_utf8_lossy(statement).to_ascii_uppercase();
     let mut words =
@@ -171,9 +173,16 @@ fn effect(statement: &[u8]) -> Effect {
         Some("INSERT" | "UPDATE" | "DELETE" | "MERGE" | "COPY" | "CREATE" | "DROP" | "ALTER" | "TRUNCATE") => {
             Effect::Change
         }
+        Some("SELECT") if words.any(is_writer) => Effect::Change,
         Some("WITH") if words.any(|word| ["INSERT", "UPDATE", "DELETE", "MERGE"].contains(&word)) => Effect::Change,
         _ => Effect::Nothing,
     }
+}
+
+/// Whether a word is the name of a function that changes something.
+fn is_writer(word: &str) -> bool {
+    let form = word.rsplit_once('_').filter(|(_, number)| number.parse::<u32>().is_ok());
+    form.is_some_and(|(name, _)| WRITERS.contains(&name))
 }
 
 #[cfg(test)]
@@ -237,6 +246,15 @@ mod tests {
         assert_eq!(seen(&read).0, []);
         let block = [parse("", "BEGIN"), bind(""), change.concat(), parse("e", "COMMIT"), sync, bind("e"), run];
         assert_eq!(seen(&block), (vec![8], vec![2, 3]));
+    }
+
+    #[test]
+    fn a_function_that_changes_something_commits_with_its_request() {
+        let simple = |text: &str| message(b'Q', format!("{text}\0").as_bytes());
+        let calls = ["SELECT place FROM accept_1($1)", "SELECT record_12($1)", "SELECT * FROM heartbeat_1($1)"];
+        assert_eq!(seen(&calls.map(simple)).0, [0, 1, 2]);
+        assert_eq!(seen(&["SELECT id FROM look_1($1)", "SELECT accept FROM record_of_1x"].map(simple)).0, []);
+        assert_eq!(seen(&["BEGIN", "SELECT record_1($1)", "COMMIT"].map(simple)).0, [2]);
     }
 
     #[test]
