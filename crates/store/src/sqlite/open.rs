@@ -21,6 +21,10 @@ const OLDEST_SQLITE: i32 = 3_051_003;
 /// How long to wait for another process that holds SQLite's write lock (an operator's shell; never a second server).
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How often to try again for the lock of a store, and after how long.
+const LOCK_TRIES: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
+
 /// How a store is opened.
 #[derive(Clone)]
 pub struct Options {
@@ -257,14 +261,28 @@ pub(super) fn make_folder(path: &Path) -> Result<(), Error> {
     made.map_err(|error| Error::CannotOpen(format!("cannot make the folder {}: {error}", folder.display())))
 }
 
-/// Takes the lock that makes this process the only one to write. The system frees it when the process ends.
+#[expect(clippy::disallowed_methods, reason = "opening blocks, before any clock could be stepped")]
+fn wait_for_lock() {
+    std::thread::sleep(LOCK_PAUSE);
+}
+
+/// Takes the lock that makes this process the only one to write. One that has just been ended may hold it for a moment
+/// more. The system frees it when the process ends.
 pub(super) fn lock(path: &Path) -> Result<File, Error> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
     let name = PathBuf::from(name);
     let cannot = |error| Error::CannotOpen(format!("cannot lock {}: {error}", name.display()));
     let file = File::options().create(true).truncate(false).write(true).open(&name).map_err(cannot)?;
-    match file.try_lock() {
+    let mut taken = file.try_lock();
+    for _ in 0..LOCK_TRIES {
+        if !matches!(taken, Err(TryLockError::WouldBlock)) {
+            break;
+        }
+        wait_for_lock();
+        taken = file.try_lock();
+    }
+    match taken {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(Error::InUse(format!(
             "another process serves the store {}; stop it first, or send the change through its API",
