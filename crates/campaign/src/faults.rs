@@ -7,10 +7,11 @@ use anyhow::Result;
 use capa_webhooks_cluster::{Moment, Proxy};
 
 use crate::ground::{Database, Ground};
-use crate::ledger::{Kind, Ledger};
+use crate::ledger::{Kind, Ledger, Millis, Span, now};
 use crate::node::{Held, Nodes};
 use crate::options::Options;
 use crate::random::Random;
+use crate::run::joined;
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(5);
@@ -45,15 +46,19 @@ impl Stage<'_> {
             if let Some(database) = database {
                 let cut = move || self.again_and_again(4, cut_database, |random| self.cut_database(database, random));
                 falling.push(scope.spawn(cut));
-                let restart = move || self.ledger.fault(Kind::Restart, || database.restart(self.ledger));
+                let restart = move || {
+                    let restart = || self.ledger.fault(Kind::Restart, || database.restart(self.ledger));
+                    self.ledger.disturb(None, restart)
+                };
                 falling.push(scope.spawn(move || self.again_and_again(5, restarts, |_| restart())));
                 let fail_over = move || {
-                    self.ledger.fault(Kind::FailOver, || database.fail_over(self.ledger))?;
+                    let fail_over = || self.ledger.fault(Kind::FailOver, || database.fail_over(self.ledger));
+                    self.ledger.disturb(None, fail_over)?;
                     database.add_standby()
                 };
                 falling.push(scope.spawn(move || self.again_and_again(6, failovers, |_| fail_over())));
             }
-            let results: Vec<Result<()>> = falling.into_iter().map(|thread| thread.join().unwrap_or(Ok(()))).collect();
+            let results: Vec<Result<()>> = falling.into_iter().map(joined).collect();
             results.into_iter().collect()
         })
     }
@@ -78,8 +83,12 @@ impl Stage<'_> {
     /// `kill -9`, and a new process.
     fn kill(&self, random: &mut Random) -> Result<()> {
         let mut held = self.hold(random);
-        self.ledger.fault(Kind::Kill, || held.kill());
-        held.start()
+        self.ledger.disturb(Some(held.number()), || {
+            let life = held.life().map(str::to_owned);
+            self.ledger.fault(Kind::Kill, || held.kill());
+            self.ledger.broken(life, Kind::Kill, Span { from: now(), until: Millis::MAX });
+            held.start()
+        })
     }
 
     /// Stands still for longer than its lease, up to three times as long.
@@ -87,7 +96,11 @@ impl Stage<'_> {
         let lease = self.options.lease();
         let time = lease + lease / 4 + random.around(lease / 2);
         let mut held = self.hold(random);
-        self.ledger.fault(Kind::Stop, || held.stop_for(time))
+        let (life, from) = (held.life().map(str::to_owned), now());
+        let stopped =
+            self.ledger.disturb(Some(held.number()), || self.ledger.fault(Kind::Stop, || held.stop_for(time)));
+        self.ledger.broken(life, Kind::Stop, Span { from, until: now() });
+        stopped
     }
 
     /// All connections between the nodes and the receiver; now and then it takes no new ones for a while.
@@ -109,8 +122,9 @@ impl Stage<'_> {
 
     /// The connections between one node and the database: all, one at a commit, or all after a silence.
     fn cut_database(&self, database: &Database, random: &mut Random) -> Result<()> {
-        let proxy = &database.proxies[random.index(database.proxies.len())];
-        match random.below(4) {
+        let node = random.index(database.proxies.len());
+        let proxy = &database.proxies[node];
+        self.ledger.disturb(Some(node), || match random.below(4) {
             0 => _ = self.ledger.fault(Kind::CutFromDatabase, || proxy.cut()),
             1 => {
                 let silence = random.around(self.options.lease());
@@ -123,7 +137,7 @@ impl Stage<'_> {
             }
             2 => self.cut_at_commit(proxy, Moment::BeforeCommit),
             _ => self.cut_at_commit(proxy, Moment::AfterCommit),
-        }
+        });
         Ok(())
     }
 

@@ -8,6 +8,7 @@ use capa_webhooks_cluster::{Options as ClusterOptions, Pair, Proxy};
 
 use crate::ledger::{Ledger, Span, now};
 use crate::options::Engine;
+use crate::trace;
 
 const DATABASE: &str = "capa";
 
@@ -76,6 +77,16 @@ impl Database {
             proxy.switch_to(address);
         }
         Ok(())
+    }
+
+    /// Notes from now on what lives leave behind when they end.
+    pub(crate) fn watch(&self) -> Result<()> {
+        self.sql(trace::WATCH).map(drop)
+    }
+
+    /// Asks the primary itself, past all proxies.
+    pub(crate) fn sql(&self, statements: &str) -> Result<String> {
+        self.pair().primary().sql(DATABASE, statements)
     }
 
     /// Makes a standby from the server that took over.

@@ -46,6 +46,30 @@ pub(crate) struct Seen {
     pub(crate) unanswered: u64,
     /// Nodes that ended without being killed, as one must that others thought dead.
     pub(crate) ended_by_themselves: u64,
+    /// Retries by hand.
+    pub(crate) retried: u64,
+    /// When who could not work.
+    pub(crate) disturbed: Vec<Disturbed>,
+    /// The lives that were killed or stopped, and when.
+    pub(crate) broken: Vec<Broken>,
+}
+
+/// A time in which a node, or none at all, could work.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Disturbed {
+    /// `None`: all of them, because the database was away.
+    pub(crate) node: Option<usize>,
+    pub(crate) span: Span,
+}
+
+/// A life that was killed or stopped.
+#[derive(Debug, Clone)]
+pub(crate) struct Broken {
+    pub(crate) life: String,
+    pub(crate) kind: Kind,
+    pub(crate) at: Millis,
+    /// Until when it stood still; for ever if it was killed.
+    pub(crate) until: Millis,
 }
 
 /// One event.
@@ -74,9 +98,27 @@ impl Ledger {
         seen.events.entry(user.to_owned()).or_default().accepted = Some(id.to_owned());
     }
 
-    pub(crate) fn delivered(&self, user: &str, id: &str) {
+    /// Notes a delivery, and says how many there were of this event.
+    pub(crate) fn delivered(&self, user: &str, id: &str) -> usize {
         let delivery = Delivery { id: id.to_owned(), at: now() };
-        self.seen().events.entry(user.to_owned()).or_default().deliveries.push(delivery);
+        let mut seen = self.seen();
+        let deliveries = &mut seen.events.entry(user.to_owned()).or_default().deliveries;
+        deliveries.push(delivery);
+        deliveries.len()
+    }
+
+    /// Does something during which a node, or with `None` all of them, cannot work.
+    pub(crate) fn disturb<T>(&self, node: Option<usize>, work: impl FnOnce() -> T) -> T {
+        let from = now();
+        let result = work();
+        self.seen().disturbed.push(Disturbed { node, span: Span { from, until: now() } });
+        result
+    }
+
+    /// Notes that a life was killed or stopped.
+    pub(crate) fn broken(&self, life: Option<String>, kind: Kind, Span { from, until }: Span) {
+        let Some(life) = life else { return };
+        self.seen().broken.push(Broken { life, kind, at: from, until });
     }
 
     /// Does something that breaks something, and notes how long it took.

@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::http::Connection;
 use crate::ledger::{Ledger, Span, now};
 use crate::node::{Nodes, PLATFORM_KEY};
+use crate::partners::Partner;
 
 /// Before an event is sent again.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -21,15 +22,16 @@ enum Answer {
 }
 
 /// Publishes until it is told to end. The event of that moment is still brought to its 202.
-pub(crate) fn publish(number: usize, partner: &str, nodes: &Nodes, ledger: &Ledger, ended: &AtomicBool) -> Result<()> {
-    let path = format!("/api/platform/v1/partners/{partner}/events");
+pub(crate) fn publish(number: usize, nodes: &Nodes, ledger: &Ledger, ended: &AtomicBool) -> Result<()> {
+    let partner = Partner::of_publisher(number);
+    let path = format!("/api/platform/v1/partners/{}/events", partner.id);
     let mut at = number;
     let mut connections: HashMap<SocketAddr, Connection> = HashMap::new();
     for event in 0_u64.. {
         if ended.load(Ordering::Relaxed) {
             break;
         }
-        let user = format!("user-{number}-{event}");
+        let user = format!("{}-{number}-{event}", partner.name);
         loop {
             at = at.wrapping_add(1);
             let Some(address) = nodes.address(at) else {

@@ -33,6 +33,7 @@ pub(crate) struct Recipe {
 pub(crate) struct Nodes(Vec<Node>);
 
 struct Node {
+    number: usize,
     recipe: Recipe,
     /// Where it serves now. Apart from the process, so that publishers wait for nobody who breaks it.
     address: Mutex<Option<SocketAddr>>,
@@ -42,6 +43,8 @@ struct Node {
 /// One process of a node. Dropping it kills it.
 struct Process {
     child: Child,
+    /// The id of its life, as its log says.
+    life: Option<String>,
     log: Arc<Mutex<VecDeque<String>>>,
 }
 
@@ -63,8 +66,8 @@ impl Recipe {
 impl Nodes {
     /// Starts all of them.
     pub(crate) fn start(recipes: Vec<Recipe>) -> Result<Self> {
-        let node = |recipe| Node { recipe, address: Mutex::default(), process: Mutex::default() };
-        let nodes = Self(recipes.into_iter().map(node).collect());
+        let node = |(number, recipe)| Node { number, recipe, address: Mutex::default(), process: Mutex::default() };
+        let nodes = Self(recipes.into_iter().enumerate().map(node).collect());
         for node in &nodes.0 {
             node.hold().start()?;
         }
@@ -90,7 +93,7 @@ impl Nodes {
                     && held.has_ended()?
                 {
                     ledger.seen().ended_by_themselves += 1;
-                    held.start()?;
+                    ledger.disturb(Some(node.number), || held.start())?;
                 }
             }
             std::thread::sleep(LOOK);
@@ -135,6 +138,16 @@ impl Node {
 }
 
 impl Held<'_> {
+    /// Which of the nodes it is.
+    pub(crate) fn number(&self) -> usize {
+        self.node.number
+    }
+
+    /// The id of its life.
+    pub(crate) fn life(&self) -> Option<&str> {
+        self.process.as_ref()?.life.as_deref()
+    }
+
     /// `kill -9`.
     pub(crate) fn kill(&mut self) {
         *lock(&self.node.address) = None;
@@ -187,10 +200,11 @@ impl Process {
         let mut command = recipe.command("serve");
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
         let mut log = BufReader::new(child.stderr.take().context("it is piped")?).lines();
-        let process = Self { child, log: Arc::default() };
+        let mut process = Self { child, life: None, log: Arc::default() };
         while let Some(line) = log.next() {
             let line = line?;
-            let address = address(&line);
+            let (address, life) = (address(&line), life(&line));
+            process.life = life.or(process.life.take());
             process.remember(line);
             if let Some(address) = address {
                 let kept = process.log.clone();
@@ -231,6 +245,12 @@ fn remember(log: &Mutex<VecDeque<String>>, line: String) {
 fn address(line: &str) -> Option<SocketAddr> {
     let line: serde_json::Value = serde_json::from_str(line).ok()?;
     (line["message"] == "serving").then(|| line["address"].as_str()?.parse().ok())?
+}
+
+/// The id in the line in which a node says that its life begins.
+fn life(line: &str) -> Option<String> {
+    let line: serde_json::Value = serde_json::from_str(line).ok()?;
+    (line["message"] == "a life begins").then(|| line["life"].as_str().map(str::to_owned))?
 }
 
 /// What a thread that panicked leaves is as good as before: each of these is written in one step.

@@ -9,8 +9,9 @@ use clap::{Parser, ValueEnum};
 #[derive(Debug, Parser)]
 #[command(
     name = "capa-webhooks-campaign",
+    args_override_self = true,
     after_help = "Examples:\n  capa-webhooks-campaign --store sqlite --seconds 60\n  \
-                  capa-webhooks-campaign --store postgres --nodes 4 --seconds 2400 --seed 7\n  \
+                  capa-webhooks-campaign --store postgres --nodes 4 --seed 7\n  \
                   capa-webhooks-campaign --store postgres --kills 0 --stops 0 --cuts 20 --restarts 0 --failovers 0"
 )]
 pub(crate) struct Options {
@@ -24,7 +25,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=16))]
     pub(crate) nodes: u32,
     /// For how long faults fall.
-    #[arg(long, value_name = "S", default_value_t = 300)]
+    #[arg(long, value_name = "S", default_value_t = 2100)]
     pub(crate) seconds: u64,
     /// The lease of the nodes, in seconds.
     #[arg(long, value_name = "S", default_value_t = 3)]
@@ -33,19 +34,19 @@ pub(crate) struct Options {
     #[arg(long, value_name = "N", default_value_t = 8)]
     pub(crate) publishers: usize,
     /// How often a node is killed.
-    #[arg(long, value_name = "N", default_value_t = 40)]
+    #[arg(long, value_name = "N", default_value_t = 200)]
     pub(crate) kills: u32,
     /// How often a node is stopped for longer than its lease.
-    #[arg(long, value_name = "N", default_value_t = 12)]
+    #[arg(long, value_name = "N", default_value_t = 60)]
     pub(crate) stops: u32,
     /// How often connections are cut; with a database, half of them to it.
-    #[arg(long, value_name = "N", default_value_t = 24)]
+    #[arg(long, value_name = "N", default_value_t = 60)]
     pub(crate) cuts: u32,
     /// How often the database restarts at once.
-    #[arg(long, value_name = "N", default_value_t = 4)]
+    #[arg(long, value_name = "N", default_value_t = 20)]
     pub(crate) restarts: u32,
     /// How often the database dies and its standby takes over.
-    #[arg(long, value_name = "N", default_value_t = 2)]
+    #[arg(long, value_name = "N", default_value_t = 10)]
     pub(crate) failovers: u32,
     /// What all faults are drawn from.
     #[arg(long, value_name = "S", default_value_t = 1)]

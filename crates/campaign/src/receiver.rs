@@ -1,15 +1,28 @@
-//! The partner's receiver: it notes what arrives and acknowledges it.
+//! The partners' receivers: they note what arrives. One acknowledges everything; the other often fails, and now and then hangs.
 
 use std::io::{BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
 use crate::http;
 use crate::ledger::Ledger;
+use crate::random::Random;
 
 const ACKNOWLEDGED: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+const FAILED: &[u8] = b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 4\r\n\r\noops";
+/// Longer than an attempt may take.
+const HANG: Duration = Duration::from_millis(1_500);
+
+/// What a receiver does with a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    Acknowledges,
+    Fails,
+    Hangs,
+}
 
 /// Starts a receiver that lives as long as this process, and gives its address.
 pub(crate) fn start(ledger: &Arc<Ledger>) -> Result<SocketAddr> {
@@ -36,8 +49,39 @@ fn serve(mut stream: &TcpStream, ledger: &Ledger) -> Result<()> {
         let event: serde_json::Value = serde_json::from_slice(&request.body)?;
         let user = event["externalUserId"].as_str().context("an event without a user")?;
         // Noted before the answer: what was acknowledged is known here.
-        ledger.delivered(user, id);
-        stream.write_all(ACKNOWLEDGED)?;
+        let times = ledger.delivered(user, id);
+        let flaky = request.first.contains("/flaky");
+        match if flaky { manner(id, times) } else { Manner::Acknowledges } {
+            Manner::Acknowledges => stream.write_all(ACKNOWLEDGED)?,
+            Manner::Fails => stream.write_all(FAILED)?,
+            Manner::Hangs => {
+                std::thread::sleep(HANG);
+                return Ok(());
+            }
+        }
     }
     Ok(())
+}
+
+/// What the flaky receiver does with the delivery of an event that came so many times.
+fn manner(id: &str, times: usize) -> Manner {
+    let seed = id.bytes().fold(0_u64, |seed, byte| seed.wrapping_mul(31).wrapping_add(u64::from(byte)));
+    match Random::new(seed, times as u64).below(100) {
+        0..40 => Manner::Fails,
+        40..44 => Manner::Hangs,
+        _ => Manner::Acknowledges,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_flaky_one_does_everything() {
+        let manners: Vec<Manner> = (0..200).map(|times| manner("id", times)).collect();
+        let count = |wanted| manners.iter().filter(|manner| **manner == wanted).count();
+        let counts = [Manner::Acknowledges, Manner::Fails, Manner::Hangs].map(count);
+        assert!(counts[0] > 60 && counts[1] > 40 && counts[2] > 0, "{counts:?}");
+    }
 }

@@ -1,8 +1,10 @@
 //! One campaign, from its start to its judgement.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -10,14 +12,16 @@ use capa_webhooks_cluster::Proxy;
 use serde_json::Value;
 
 use crate::faults::Stage;
-use crate::ground::Ground;
-use crate::http;
-use crate::judge::{self, Attempt, Recorded, Report};
+use crate::ground::{Database, Ground};
+use crate::judge::{self, Evidence};
 use crate::ledger::{Ledger, Span};
 use crate::load;
 use crate::node::{Nodes, PLATFORM_KEY, Recipe};
 use crate::options::{Engine, Options};
+use crate::partners::{PARTNERS, Partner};
 use crate::receiver;
+use crate::report::Report;
+use crate::trace::{Attempt, Trace};
 
 /// Between two lines of progress.
 const PROGRESS: Duration = Duration::from_secs(5);
@@ -25,9 +29,6 @@ const PROGRESS: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(50);
 /// After the last fault everything must be delivered within this time. Only what is stuck takes as long.
 const SETTLE: Duration = Duration::from_secs(180);
-/// A partner's id and key, made beforehand so that nothing has to be read back.
-const PARTNER: &str = "0199f7a0-0000-7000-8000-000000000001";
-const PARTNER_KEY: &str = "5f0c6f5e-0d0a-4a61-8c43-1f2e3d4c5b6a:8a7b6c5d-4e3f-4a1b-9c8d-7e6f5a4b3c2d";
 
 /// Runs a campaign. An error is a promise that was broken, or something without which there is no campaign.
 pub(crate) fn run(options: &Options) -> Result<Report> {
@@ -36,7 +37,8 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     let receiver = Proxy::start(receiver::start(&ledger)?)?;
     let ground = Ground::start(options.store, folder.path(), options.node_count())?;
     let nodes = Nodes::start(recipes(options, folder.path(), &ground)?)?;
-    create_partner(&nodes, &receiver)?;
+    ground.database().map_or(Ok(()), Database::watch)?;
+    PARTNERS.iter().try_for_each(|partner| partner.create(&nodes, &receiver))?;
     println!(
         "seed {}, {} node(s), {:?}; faults fall for {} s",
         options.seed,
@@ -54,30 +56,44 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
                 let (nodes, ledger, ended) = (&nodes, &ledger, &ended);
                 // An answer that must not be ends the campaign at once.
                 scope.spawn(move || {
-                    let result = load::publish(number, PARTNER, nodes, ledger, ended);
+                    let result = load::publish(number, nodes, ledger, ended);
                     result.inspect_err(|_| ended.store(true, Ordering::Relaxed))
                 })
             })
             .collect();
+        let retrying = scope.spawn(|| {
+            // The last one is the one that fails.
+            let retry = PARTNERS[1].retry_failed(&nodes, &ledger, &ended);
+            retry.inspect_err(|_| ended.store(true, Ordering::Relaxed))
+        });
         let keeping = scope.spawn(|| nodes.keep_running(&ledger, &settled));
         let telling = scope.spawn(|| progress(&ledger, &settled));
         let result = stage.fall();
         ended.store(true, Ordering::Relaxed);
-        let published: Result<Vec<()>> = publishers.into_iter().map(|thread| thread.join().unwrap_or(Ok(()))).collect();
-        let result = result.and(published.map(|_| ())).and_then(|()| settle(&nodes, &ledger));
+        let published: Result<Vec<()>> = publishers.into_iter().map(joined).collect();
+        let retried = joined(retrying);
+        let result = result.and(published.map(|_| ())).and(retried).and_then(|()| settle(&nodes, &ledger));
         settled.store(true, Ordering::Relaxed);
-        let kept = keeping.join().unwrap_or(Ok(()));
+        let kept = joined(keeping);
         // It only prints.
         _ = telling.join();
         result.and(kept)
     })?;
 
-    let recorded = recorded(&nodes, &ledger)?;
+    let evidence = match ground.database() {
+        Some(database) => Evidence::Database(Trace::read(|question| database.sql(question))?),
+        None => Evidence::File(recorded(&nodes, &ledger)?),
+    };
     nodes.stop()?;
     let doctor = nodes.doctor()?;
-    let mut report = judge::judge(&ledger.seen(), &recorded)?;
+    let mut report = judge::judge(&ledger.seen(), &evidence, options.lease(), options.node_count())?;
     (report.seed, report.doctor) = (options.seed, doctor.replace('\n', " "));
     Ok(report)
+}
+
+/// What a thread came to. One that panicked did not do what it was for.
+pub(crate) fn joined(thread: ScopedJoinHandle<'_, Result<()>>) -> Result<()> {
+    thread.join().unwrap_or_else(|_| bail!("a thread of the campaign has panicked"))
 }
 
 fn recipes(options: &Options, folder: &Path, ground: &Ground) -> Result<Vec<Recipe>> {
@@ -120,24 +136,13 @@ fn beside_us() -> Result<PathBuf> {
     Ok(program)
 }
 
-fn create_partner(nodes: &Nodes, receiver: &Proxy) -> Result<()> {
-    let url = format!("http://{}/", receiver.address());
-    let body = serde_json::json!({"id": PARTNER, "name": "Campaign", "url": url, "apiKey": PARTNER_KEY}).to_string();
-    let headers = [("platform-api-key", PLATFORM_KEY), ("content-type", "application/json")];
-    let address = nodes.address(0).context("the first node serves")?;
-    let (status, body) = http::call(address, "POST", "/api/platform/v1/partners", &headers, &body)?;
-    ensure!(status == 201, "no partner was made: {status} {}", String::from_utf8_lossy(&body));
-    Ok(())
-}
-
 /// Waits until everything accepted has arrived and nothing is pending.
 fn settle(nodes: &Nodes, ledger: &Ledger) -> Result<()> {
     let began = Instant::now();
     loop {
         let missing = judge::missing(&ledger.seen());
         // A node may just be starting; the next look asks another.
-        let pending = ask(nodes, "webhook-notifications?status=PENDING&limit=1").ok();
-        let pending = pending.and_then(|page| page["data"]["total"].as_u64());
+        let pending: Option<u64> = PARTNERS.iter().map(|partner| partner.pending(nodes)).sum();
         if missing == 0 && pending == Some(0) {
             return Ok(());
         }
@@ -150,14 +155,14 @@ fn settle(nodes: &Nodes, ledger: &Ledger) -> Result<()> {
     }
 }
 
-/// The recorded attempts of all events that came more than once.
-fn recorded(nodes: &Nodes, ledger: &Ledger) -> Result<Recorded> {
+/// The recorded attempts of all events that came more than once, by the notification's id.
+fn recorded(nodes: &Nodes, ledger: &Ledger) -> Result<HashMap<String, Vec<Attempt>>> {
     let repeated = judge::repeated(&ledger.seen());
-    let mut recorded = Recorded::new();
+    let mut recorded = HashMap::new();
     for (user, id) in repeated {
-        let answer = ask(nodes, &format!("webhook-notifications/{id}/attempts"))?;
+        let answer = Partner::of_user(&user).ask(nodes, &format!("webhook-notifications/{id}/attempts"))?;
         let rows = answer["data"]["data"].as_array().with_context(|| format!("no attempts in {answer}"))?;
-        recorded.insert(user, rows.iter().map(attempt).collect::<Result<_>>()?);
+        recorded.insert(id, rows.iter().map(attempt).collect::<Result<_>>()?);
     }
     Ok(recorded)
 }
@@ -166,7 +171,7 @@ fn attempt(row: &Value) -> Result<Attempt> {
     let from = row["startedAt"].as_str().and_then(millis).with_context(|| format!("no time in {row}"))?;
     let took = row["durationMs"].as_u64().with_context(|| format!("no duration in {row}"))?;
     let cycle = row["cycle"].as_u64().with_context(|| format!("no cycle in {row}"))?;
-    Ok(Attempt { cycle, ran: Span { from, until: from + took } })
+    Ok(Attempt { cycle, ran: Span { from, until: from + took }, answered: row["httpStatus"].is_u64() })
 }
 
 /// A time such as 2026-01-31T10:20:30.456Z, in milliseconds since 1970.
@@ -179,21 +184,6 @@ fn millis(iso: &str) -> Option<u64> {
     let days = days.checked_sub(719_468)?;
     let seconds = (days * 24 + part(11..13)?) * 3600 + part(14..16)? * 60 + part(17..19)?;
     Some(seconds * 1000 + part(20..23)?)
-}
-
-/// Asks the partner API of some node.
-fn ask(nodes: &Nodes, path: &str) -> Result<Value> {
-    let mut last = None;
-    for number in 0..16 {
-        let Some(address) = nodes.address(number) else { continue };
-        let path = format!("/api/partner/v2/{path}");
-        match http::call(address, "GET", &path, &[("partner-api-key", PARTNER_KEY)], "") {
-            Ok((200, body)) => return Ok(serde_json::from_slice(&body)?),
-            Ok((status, body)) => last = Some(format!("{status} {}", String::from_utf8_lossy(&body))),
-            Err(error) => last = Some(error.to_string()),
-        }
-    }
-    bail!("no node answers {path}: {}", last.unwrap_or_default())
 }
 
 fn progress(ledger: &Ledger, settled: &AtomicBool) {
