@@ -25,6 +25,10 @@ const STAGES: [Stage; 4] = [
     Stage { title: "the suite of the server", arguments: &["test", "-p", "capa-webhooks", "--test", "*"] },
 ];
 
+/// A share of the campaign of `cargo xtask prove --store postgres`, of about two minutes.
+const CAMPAIGN: &str = "run -p capa-webhooks-campaign -- --store postgres --seconds 75 --kills 8 --stops 3 --cuts 8 \
+                        --restarts 2 --failovers 1";
+
 /// What of the suite does not run over PostgreSQL, by a part of its name, and why.
 const NOT_OVER_POSTGRES: [(&str, &str); 3] = [
     ("sqlite::", "is about the store in a file itself"),
@@ -71,7 +75,11 @@ fn all(stages: &mut Stages, args: &Args) -> Result<()> {
     for Stage { title, arguments } in STAGES {
         stages.command(title, cargo(arguments).args(&args.filter))?;
     }
-    Ok(())
+    if args.filter.is_some() {
+        return Ok(());
+    }
+    let words: Vec<&str> = CAMPAIGN.split_whitespace().collect();
+    stages.command("faults on nodes over PostgreSQL", &mut cargo(&words))
 }
 
 /// Runs the suite of the server over one engine.
