@@ -33,6 +33,17 @@ pub(crate) struct Usage {
     pub(crate) peak_memory: u64,
 }
 
+impl std::iter::Sum for Usage {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        let none = Self { cpu: Duration::ZERO, written: 0, peak_memory: 0 };
+        all.fold(none, |sum, one| Self {
+            cpu: sum.cpu + one.cpu,
+            written: sum.written + one.written,
+            peak_memory: sum.peak_memory + one.peak_memory,
+        })
+    }
+}
+
 impl Child {
     /// Starts `command`, with everything it prints going to `log`.
     pub(crate) fn start(name: &'static str, mut command: Command, log: PathBuf) -> Result<Self> {
@@ -90,6 +101,17 @@ impl Drop for Child {
     }
 }
 
+/// CPU time of a process and its children, those included that have ended.
+pub(crate) fn cpu_of_family(parent: u32) -> Result<Duration> {
+    let stat = |id: u32| read(&PathBuf::from(format!("/proc/{id}")), "stat");
+    let own = stat(parent)?;
+    let (Some(own), Some(ended)) = (cpu(&own), cpu_of_ended(&own)) else { bail!("cannot understand /proc/PID/stat") };
+    let children = read(&PathBuf::from(format!("/proc/{parent}/task/{parent}")), "children")?;
+    let children = children.split_whitespace().filter_map(|id| id.parse().ok());
+    // One that has ended since is counted by its parent the next time.
+    Ok(own + ended + children.filter_map(|id| cpu(&stat(id).ok()?)).sum::<Duration>())
+}
+
 fn read(directory: &Path, name: &str) -> Result<String> {
     let path = directory.join(name);
     std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
@@ -97,8 +119,18 @@ fn read(directory: &Path, name: &str) -> Result<String> {
 
 /// User and system time, fields 14 and 15. Field 2 is the program's name in brackets, which may hold anything.
 fn cpu(stat: &str) -> Option<Duration> {
+    ticks(stat, 11)
+}
+
+/// The same of its children that have ended, fields 16 and 17.
+fn cpu_of_ended(stat: &str) -> Option<Duration> {
+    ticks(stat, 13)
+}
+
+/// The sum of two counts of ticks, so many fields behind the name.
+fn ticks(stat: &str, skip: usize) -> Option<Duration> {
     let (_, after_name) = stat.rsplit_once(')')?;
-    let mut fields = after_name.split_whitespace().skip(11);
+    let mut fields = after_name.split_whitespace().skip(skip);
     let user: u32 = fields.next()?.parse().ok()?;
     let system: u32 = fields.next()?.parse().ok()?;
     Some(TICK * (user + system))
@@ -115,10 +147,27 @@ mod tests {
 
     #[test]
     fn proc_files_are_understood() {
-        let stat = "42 (odd ) name) S 1 42 42 0 -1 4194560 100 0 0 0 250 50 0 0 20 0 8 0 12345 1000 10";
+        let stat = "42 (odd ) name) S 1 42 42 0 -1 4194560 100 0 0 0 250 50 30 10 20 0 8 0 12345 1000 10";
         assert_eq!(cpu(stat), Some(Duration::from_secs(3)));
+        assert_eq!(cpu_of_ended(stat), Some(Duration::from_millis(400)));
         assert_eq!(field("VmPeak:\t 9 kB\nVmHWM:\t  2048 kB\n", "VmHWM:"), Some(2048));
         assert_eq!(field("rchar: 1\n", "write_bytes:"), None);
+    }
+
+    #[test]
+    fn the_cpu_of_a_family_holds_that_of_its_children() {
+        let directory = tempfile::tempdir().unwrap();
+        // The child works until it is ended with its parent's input; the parent only waits for it.
+        let mut command = Command::new("sh");
+        command.args(["-c", "(while :; do :; done) & trap 'kill $!' TERM; wait"]);
+        let family = Child::start("family", command, directory.path().join("log")).unwrap();
+        let id = family.process.id();
+        let begun = Instant::now();
+        while cpu_of_family(id).unwrap() < 5 * TICK {
+            assert!(begun.elapsed() < Duration::from_secs(60), "the child's work is not seen");
+            std::thread::yield_now();
+        }
+        assert!(family.usage().unwrap().cpu < 5 * TICK, "the work is the child's, not the parent's");
     }
 
     #[test]

@@ -6,7 +6,8 @@
 use serde::Serialize;
 
 use crate::measure::Measured;
-use crate::metrics::METRICS;
+use crate::metrics::{DATABASE_METRICS, METRICS};
+use crate::postgres::PerEvent;
 use crate::units::median;
 
 /// All that one scenario found.
@@ -98,6 +99,14 @@ impl Section {
         for metric in METRICS.iter().filter(|metric| !left_out.contains(&metric.key)) {
             let values = series.iter().map(|(_, rounds)| rounds.iter().map(metric.value).collect()).collect();
             table.add(metric.key, metric.label, values, metric.text);
+        }
+        let databases: Vec<Vec<PerEvent>> =
+            series.iter().map(|(_, rounds)| rounds.iter().filter_map(|round| round.database).collect()).collect();
+        if databases.iter().any(|rounds| !rounds.is_empty()) {
+            for metric in &DATABASE_METRICS {
+                let values = databases.iter().map(|rounds| rounds.iter().map(metric.value).collect()).collect();
+                table.add(metric.key, metric.label, values, metric.text);
+            }
         }
         self.tables.push(table);
     }

@@ -15,7 +15,8 @@ use capa_webhooks_core::id::{KeyId, LifeId, NotificationId, NotificationKey, Par
 use capa_webhooks_core::notification::{End, State, Turn};
 use capa_webhooks_core::outcome::Answer;
 use capa_webhooks_core::time::Timestamp;
-use capa_webhooks_store::seal::{Entropy, MasterKey};
+use capa_webhooks_store::postgres::{self, PostgresStore};
+use capa_webhooks_store::seal::Entropy;
 use capa_webhooks_store::sqlite::{Options, SqliteStore};
 use capa_webhooks_store::{
     Accept, Accepted, Attempt, Created, Fate, Happened, NewPartner, PartnerKey, Record, Recorded, SecretText, Store,
@@ -28,7 +29,6 @@ use crate::subject::Home;
 use crate::units::{grouped, per_second};
 
 const BATCH: u64 = 8_192;
-const MASTER_KEY: [u8; 32] = [7; 32];
 /// Shorter than the retention, so that no housekeeping begins while something else is measured.
 const SPREAD: Duration = Duration::from_secs(20 * 24 * 3600);
 /// How far in the future what waits is due.
@@ -70,7 +70,7 @@ pub(crate) enum Kind {
 
 /// A store that is being filled.
 pub(crate) struct Filler {
-    store: Arc<SqliteStore>,
+    store: Arc<dyn Store>,
     life: LifeId,
     now: Timestamp,
     next: u64,
@@ -100,16 +100,19 @@ pub(crate) fn mixed(number: u64, partners: usize) -> usize {
 impl Filler {
     /// Opens the store of a home, or makes it.
     pub(crate) async fn open(home: &Home) -> Result<Self> {
-        let master_key = MasterKey::new(MASTER_KEY);
-        if !home.key_file().exists() {
-            std::fs::write(home.key_file(), master_key.to_hex().as_bytes()).context("cannot write the master key")?;
-        }
-        let store = SqliteStore::open(&home.store(), Options::new(master_key, entropy()))?;
+        let master_key = home.make_key()?;
+        let store: Arc<dyn Store> = match home.shared() {
+            None => Arc::new(SqliteStore::open(&home.store(), Options::new(master_key, entropy()))?),
+            Some(shared) => {
+                let options = postgres::Options::new(master_key, entropy());
+                Arc::new(PostgresStore::open(shared.url(), options).await?)
+            }
+        };
         let micros = unix_micros();
         let now = Timestamp::from_millis(i64::try_from(micros / 1_000)?);
         let life = LifeId::v7(now, [0; 10]);
         store.begin_life(life, now).await?;
-        Ok(Self { store: Arc::new(store), life, now, next: micros, partners: Vec::new() })
+        Ok(Self { store, life, now, next: micros, partners: Vec::new() })
     }
 
     /// Makes the partners 0, 1, …, one for each URL. Those that the store has already are left as they are.
@@ -276,7 +279,7 @@ mod tests {
             filler.add(Kind::Due, 30, |_| 0).await.unwrap();
             filler.close().await.unwrap();
         }
-        let store = SqliteStore::open(&home.store(), Options::new(MasterKey::new(MASTER_KEY), entropy())).unwrap();
+        let store = SqliteStore::open(&home.store(), Options::new(home.make_key().unwrap(), entropy())).unwrap();
         let found = store.examine().await.unwrap();
         assert_eq!(found.violations, []);
         assert_eq!((found.notifications, found.pending, found.owned), (6_140, 140, 0));

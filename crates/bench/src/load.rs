@@ -60,7 +60,8 @@ pub(crate) struct Args {
 /// What to publish, where, and how fast.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
-    pub(crate) address: SocketAddr,
+    /// Servers that share the connections evenly; at least one.
+    pub(crate) addresses: Vec<SocketAddr>,
     pub(crate) platform_key: String,
     pub(crate) partners: Vec<String>,
     pub(crate) connections: usize,
@@ -126,7 +127,7 @@ impl Plan {
             (None, None) => bail!("give --events or --seconds"),
         };
         Ok(Self {
-            address: address.with_context(|| format!("--target {host} is no host:port that can be resolved"))?,
+            addresses: vec![address.with_context(|| format!("--target {host} is no host:port that can be resolved"))?],
             platform_key: (args.platform_key.clone())
                 .or_else(|| std::env::var("CAPA_WEBHOOKS_PLATFORM_KEY").ok())
                 .unwrap_or_default(),
@@ -140,7 +141,8 @@ impl Plan {
     }
 
     fn templates(&self) -> Vec<Template> {
-        let host = self.address.to_string();
+        // One name for all of them: no server looks at it.
+        let host = self.addresses.first().map_or_else(String::new, SocketAddr::to_string);
         match self.batch {
             Some(size) => vec![Template::batch(&host, &self.platform_key, &self.partners, size)],
             None => self.partners.iter().map(|partner| Template::single(&host, &self.platform_key, partner)).collect(),
@@ -151,17 +153,17 @@ impl Plan {
 /// Publishes until the plan's limit is reached and every request has its answer.
 pub(crate) async fn run(plan: &Plan) -> Result<Outcome> {
     let mut streams = Vec::with_capacity(plan.connections);
-    for _ in 0..plan.connections {
-        streams.push(connect(plan.address).await?);
+    for address in plan.addresses.iter().copied().cycle().take(plan.connections) {
+        streams.push((connect(address).await?, address));
     }
     let started = Instant::now();
     let templates = Arc::new(plan.templates());
     let source = Arc::new(Source::start(plan.limit, plan.batch.unwrap_or(1) as u64, plan.rate));
     let mut connections = JoinSet::new();
-    for stream in streams {
+    for (stream, address) in streams {
         let connection = Connection {
             stream,
-            address: plan.address,
+            address,
             request: Vec::new(),
             answer: BytesMut::with_capacity(4 * ROOM),
             templates: templates.clone(),

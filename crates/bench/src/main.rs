@@ -24,6 +24,7 @@ mod markdown;
 mod measure;
 mod metrics;
 mod open_files;
+mod postgres;
 mod probe;
 mod relay;
 mod report;

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::event::PHASE;
 use crate::load::{self, Outcome};
+use crate::postgres::PerEvent;
 use crate::probe::{self, Beside};
 use crate::sink::Sink;
 use crate::source::Limit;
@@ -66,6 +67,9 @@ pub(crate) struct Measured {
     pub(crate) peak_memory: u64,
     pub(crate) fsync_p50: u64,
     pub(crate) fsync_p99: u64,
+    /// What the database used for each event, where that is the store.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) database: Option<PerEvent>,
 }
 
 /// Runs rounds against one sink, giving each phase sequence numbers of its own.
@@ -93,13 +97,13 @@ impl Bench {
         if !load.warm_up.is_zero() {
             self.phase(subject, load, load.warm_up).await?;
         }
-        let before = subject.usage()?;
+        let (before, spent) = (subject.usage()?, subject.spent()?);
         let beside = load.fsync_beside.then(|| Beside::start(subject.directory()));
         let outcome = self.phase(subject, load, load.time).await;
         // Joined before anything can fail, so that no thread writes into a directory that is going.
         let fsync = beside.map(Beside::finish).transpose()?.unwrap_or(fsync);
         let outcome = outcome?;
-        let after = subject.usage()?;
+        let (after, spent_at_last) = (subject.usage()?, subject.spent()?);
 
         let accepted = outcome.accepted.len() as u64;
         let arrivals = self.sink.arrivals();
@@ -125,6 +129,7 @@ impl Bench {
             peak_memory: after.peak_memory,
             fsync_p50: fsync.value_at_quantile(0.5),
             fsync_p99: fsync.value_at_quantile(0.99),
+            database: spent_at_last.zip(spent).map(|(after, before)| after.since(&before, events)),
         })
     }
 

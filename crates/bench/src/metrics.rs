@@ -1,13 +1,14 @@
 //! The figures of a round under load: what each is called, how it is taken, and how it reads.
 
 use crate::measure::Measured;
+use crate::postgres::PerEvent;
 use crate::units::{cpu_text, grouped, micros_text};
 
 /// A figure of a round: what it is called, how it is taken, and how it reads.
-pub(crate) struct Metric {
+pub(crate) struct Metric<T = Measured> {
     pub(crate) key: &'static str,
     pub(crate) label: &'static str,
-    pub(crate) value: fn(&Measured) -> f64,
+    pub(crate) value: fn(&T) -> f64,
     pub(crate) text: fn(f64) -> String,
 }
 
@@ -54,4 +55,21 @@ pub(crate) const METRICS: [Metric; 11] = [
     },
     Metric { key: "fsyncP50", label: "(disk) fsync p50", value: |round| round.fsync_p50 as f64, text: micros_text },
     Metric { key: "fsyncP99", label: "(disk) fsync p99", value: |round| round.fsync_p99 as f64, text: micros_text },
+];
+
+/// What is shown beside them where the store is a database.
+pub(crate) const DATABASE_METRICS: [Metric<PerEvent>; 3] = [
+    Metric { key: "databaseCpuPerEvent", label: "PostgreSQL CPU per event", value: |used| used.cpu, text: cpu_text },
+    Metric {
+        key: "databaseLogPerEvent",
+        label: "PostgreSQL log per event (bytes)",
+        value: |used| used.log,
+        text: grouped,
+    },
+    Metric {
+        key: "eventsInTransaction",
+        label: "events for each writing transaction",
+        value: |used| used.in_transaction,
+        text: grouped,
+    },
 ];

@@ -176,7 +176,7 @@ mod tests {
         for (first_sequence, rate) in [(0, None), (1_000, Some(20_000.0))] {
             sink.begin(first_sequence);
             let plan = load::Plan {
-                address,
+                addresses: vec![address],
                 platform_key: String::new(),
                 partners: ["1", "2", "3"].map(str::to_owned).to_vec(),
                 connections: 8,

@@ -15,7 +15,7 @@ use crate::compare::interrupted;
 use crate::event::unix_micros;
 use crate::figures::Section;
 use crate::probe::{self, Machine};
-use crate::scenario::{Env, SCENARIOS, Scenario};
+use crate::scenario::{Engine, Env, SCENARIOS, Scenario};
 use crate::sizes::{Overrides, Sizes};
 use crate::{document, markdown, open_files};
 
@@ -25,12 +25,17 @@ use crate::{document, markdown, open_files};
     after_help = "A run of all scenarios with at least the usual sizes writes tables and plots into --document; every other \
                   run only prints them.\n\nExamples:\n  capa-webhooks-bench run --server target/release/capa-webhooks \
                   --document docs/performance.md\n  capa-webhooks-bench run --server target/release/capa-webhooks --only \
-                  stored,dead --json found.json\n  capa-webhooks-bench run --server target/release/capa-webhooks --quick"
+                  stored,dead --json found.json\n  capa-webhooks-bench run --server target/release/capa-webhooks --store \
+                  postgres --only nodes,idle\n  capa-webhooks-bench run --server target/release/capa-webhooks --quick"
 )]
 pub(crate) struct Args {
     /// The product's binary, built with --release.
     #[arg(long, value_name = "PATH", required_unless_present = "list")]
     server: Option<PathBuf>,
+    /// Which store is measured; each has scenarios of its own. The PostgreSQL server is started for the run, with its data
+    /// in the system's temporary directory.
+    #[arg(long, value_name = "STORE", value_enum, default_value = "sqlite")]
+    store: Engine,
     /// Say which scenarios there are, and end.
     #[arg(long)]
     list: bool,
@@ -70,7 +75,7 @@ struct Found {
 /// Runs the subcommand.
 pub(crate) fn main(args: &Args) -> Result<()> {
     if args.list {
-        for Scenario { name, what, .. } in &SCENARIOS {
+        for Scenario { name, what, .. } in args.of_store() {
             println!("{name:<8} {what}");
         }
         return Ok(());
@@ -96,9 +101,10 @@ pub(crate) fn main(args: &Args) -> Result<()> {
     let faults: Vec<&str> = found.sections.iter().flat_map(|section| &section.faults).map(String::as_str).collect();
     ensure!(faults.is_empty(), "events were lost or came twice:\n{}", faults.join("\n"));
     if let Some(path) = &args.document {
-        let complete = found.sections.len() == SCENARIOS.len() && found.sizes.at_least(&Sizes::usual());
+        let all = args.of_store().count();
+        let complete = found.sections.len() == all && found.sizes.at_least(&Sizes::usual());
         if complete {
-            document::write(path, &found.head(), &found.sections)?;
+            document::write(path, args.store, &found.head(), &found.sections)?;
             eprintln!("\n{} and its plots were written", path.display());
         } else {
             eprintln!("\n{} was left as it is: not all scenarios ran with at least the usual sizes", path.display());
@@ -115,9 +121,10 @@ async fn run(args: &Args) -> Result<Found> {
     let machine = probe::machine(&directory)?;
     let sizes = args.overrides.on(if args.quick { Sizes::quick() } else { Sizes::usual() });
     eprintln!("{machine}");
+    let wanted = args.wanted()?;
     let mut env = Env::new(server, directory, sizes)?;
     let mut sections = Vec::new();
-    for scenario in SCENARIOS.iter().filter(|scenario| args.wants(scenario.name)) {
+    for scenario in wanted {
         eprintln!("\n== {}: {}", scenario.name, scenario.what);
         let section = (scenario.run)(&mut env).await.with_context(|| format!("scenario {} failed", scenario.name))?;
         sections.push(section);
@@ -128,8 +135,19 @@ async fn run(args: &Args) -> Result<Found> {
 }
 
 impl Args {
-    fn wants(&self, name: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|only| only == name)
+    /// All scenarios of the chosen store.
+    fn of_store(&self) -> impl Iterator<Item = &'static Scenario> {
+        let store = self.store;
+        SCENARIOS.iter().filter(move |scenario| scenario.store == store)
+    }
+
+    /// Those that are to run.
+    fn wanted(&self) -> Result<Vec<&'static Scenario>> {
+        let known = |name: &&String| self.of_store().any(|scenario| scenario.name == **name);
+        let stranger = self.only.iter().find(|name| !known(name));
+        ensure!(stranger.is_none(), "--only {} needs the other --store", stranger.map_or("", String::as_str));
+        let wants = |name| self.only.is_empty() || self.only.iter().any(|only| only == name);
+        Ok(self.of_store().filter(|scenario| wants(scenario.name)).collect())
     }
 }
 

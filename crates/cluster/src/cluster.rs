@@ -67,6 +67,11 @@ impl Cluster {
         self.port
     }
 
+    /// The id of the server's first process, the parent of all others; `None` while it does not run.
+    pub fn process_id(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::id)
+    }
+
     /// Where the server listens, also while it does not run.
     pub fn address(&self) -> SocketAddr {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))

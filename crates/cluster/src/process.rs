@@ -47,6 +47,11 @@ impl Process {
         Ok(process)
     }
 
+    /// The id of its first process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Asks it to end its sessions and to stop, and waits until it has.
     pub(crate) fn stop(mut self) -> Result<()> {
         self.signal(Signal::INT)?;

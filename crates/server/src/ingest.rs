@@ -1,8 +1,9 @@
 //! Makes events durable, many in one transaction, and hands them to the engine.
 //!
 //! A caller waits in [`Ingest::accept`] until the commit that holds its events has reached the disk. What arrives
-//! together is handed to the store together, without waiting for what was handed in before: the store's writer takes all
-//! that waits into its next transaction, so that a burst shares one fsync. The queue is bounded in events, bytes and the
+//! together is handed to the store together, without waiting for what was handed in before: the embedded store's writer
+//! takes all that waits into its next transaction, so that a burst shares one fsync. A store that works on a few batches at
+//! a time ([`Store::batches`]) gets no more; what comes meanwhile is gathered here. The queue is bounded in events, bytes and the
 //! time that the oldest waits ([`Bounds`]); beyond that a caller is told at once to come back later, before anything is
 //! stored ([`Door`]).
 //!
@@ -230,6 +231,7 @@ impl Batcher {
         // When the first event of each batch under way was handed in.
         let mut since = VecDeque::new();
         let mut open = true;
+        let most = self.store.batches();
         // What comes from the inbox shares its transaction with nobody: it may have to wait for another node.
         let mut alone: Option<Waiting> = None;
         while open || alone.is_some() || !under_way.is_empty() {
@@ -244,7 +246,7 @@ impl Batcher {
                     load.set_oldest(since.front().cloned());
                     load.look();
                 }
-                first = queue.recv(), if open => match first {
+                first = queue.recv(), if open && under_way.len() < most => match first {
                     None => open = false,
                     Some(first) => {
                         let mut waiting = vec![first];

@@ -39,6 +39,13 @@ pub trait Store: Send + Sync + 'static {
     /// nobody but this process changes anything: then there is no need for heartbeats, comparisons and [`Self::changes`].
     fn shared(&self) -> bool;
 
+    /// How many batches of accepts, and as many of outcomes, it works on at a time. Of more, each would only wait for its
+    /// turn, and be smaller than what could be gathered meanwhile. There is no such number where the store itself makes
+    /// one transaction of all that waits.
+    fn batches(&self) -> usize {
+        usize::MAX
+    }
+
     /// Begins a life. Rows owned by lives that have ended, or that can no longer be alive, lose their owner.
     async fn begin_life(&self, life: LifeId, now: Timestamp) -> Result<(), Error>;
 

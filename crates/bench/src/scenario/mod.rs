@@ -2,7 +2,11 @@
 
 mod backlog;
 mod dead;
+mod grown;
 mod half;
+mod held;
+mod idle;
+mod nodes;
 mod rates;
 mod stored;
 mod waiting;
@@ -10,6 +14,7 @@ mod waiting;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
@@ -19,15 +24,26 @@ use crate::figures::Section;
 use crate::fill::{self, Filler};
 use crate::load;
 use crate::measure::{Bench, Load, Measured};
+use crate::postgres::Postgres;
 use crate::sink::{Manner, Sink};
 use crate::sizes::Sizes;
 use crate::source::Limit;
 use crate::subject::{Home, Setup, Subject};
 use crate::units::{grouped, micros_text};
 
+/// Which store is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Engine {
+    /// The embedded one, in a file.
+    Sqlite,
+    /// A PostgreSQL server that is started for the run.
+    Postgres,
+}
+
 /// A scenario by its name.
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
+    pub(crate) store: Engine,
     pub(crate) what: &'static str,
     pub(crate) run: fn(&mut Env) -> Running<'_>,
 }
@@ -36,36 +52,66 @@ pub(crate) struct Scenario {
 type Running<'a> = Pin<Box<dyn Future<Output = Result<Section>> + 'a>>;
 
 /// All scenarios, in the order in which they run.
-pub(crate) const SCENARIOS: [Scenario; 6] = [
+pub(crate) const SCENARIOS: [Scenario; 10] = [
     Scenario {
         name: "rates",
+        store: Engine::Sqlite,
         what: "flat out, one and many partners, single events and batches, beside the bare relay",
         run: |env| Box::pin(rates::run(env)),
     },
     Scenario {
         name: "half",
+        store: Engine::Sqlite,
         what: "latency at half of the product's own rate, beside the bare relay",
         run: |env| Box::pin(half::run(env)),
     },
     Scenario {
         name: "stored",
+        store: Engine::Sqlite,
         what: "a store with millions of notifications: rate, questions, start",
         run: |env| Box::pin(stored::run(env)),
     },
     Scenario {
         name: "dead",
+        store: Engine::Sqlite,
         what: "healthy partners beside nine times as many dead ones",
         run: |env| Box::pin(dead::run(env)),
     },
     Scenario {
         name: "backlog",
+        store: Engine::Sqlite,
         what: "a partner beside one with a large backlog, which then drains",
         run: |env| Box::pin(backlog::run(env)),
     },
     Scenario {
         name: "waiting",
+        store: Engine::Sqlite,
         what: "many notifications that wait for a retry: memory, start, rate",
         run: |env| Box::pin(waiting::run(env)),
+    },
+    Scenario {
+        name: "nodes",
+        store: Engine::Postgres,
+        what: "flat out, one node and two over PostgreSQL, beside the embedded store and the bare relay",
+        run: |env| Box::pin(nodes::run(env)),
+    },
+    Scenario {
+        name: "held",
+        store: Engine::Postgres,
+        what: "flat out while another session holds a transaction open",
+        run: |env| Box::pin(held::run(env)),
+    },
+    Scenario {
+        name: "grown",
+        store: Engine::Postgres,
+        what: "questions to a database with millions of notifications",
+        run: |env| Box::pin(grown::run(env)),
+    },
+    Scenario {
+        name: "idle",
+        store: Engine::Postgres,
+        what: "statements and CPU while nothing happens, one node and two",
+        run: |env| Box::pin(idle::run(env)),
     },
 ];
 
@@ -81,13 +127,25 @@ pub(crate) struct Env {
     bench: Bench,
     /// The product's median rate of accepted single events of one partner, once it was measured.
     full_speed: Option<f64>,
+    /// The one PostgreSQL server of this run, once it was needed.
+    postgres: Option<Arc<Postgres>>,
 }
 
 impl Env {
     /// Starts the sink.
     pub(crate) fn new(server: PathBuf, directory: PathBuf, sizes: Sizes) -> Result<Self> {
         let sink = Sink::start((Ipv4Addr::LOCALHOST, 0).into())?;
-        Ok(Self { server, directory, sizes, bench: Bench::new(sink), full_speed: None })
+        Ok(Self { server, directory, sizes, bench: Bench::new(sink), full_speed: None, postgres: None })
+    }
+
+    /// The PostgreSQL server of this run.
+    fn postgres(&mut self) -> Result<Arc<Postgres>> {
+        if let Some(server) = &self.postgres {
+            return Ok(Arc::clone(server));
+        }
+        let server = Arc::new(Postgres::start()?);
+        self.postgres = Some(Arc::clone(&server));
+        Ok(server)
     }
 
     /// Closed loop, single events, the usual times.
@@ -111,7 +169,11 @@ impl Env {
 
     /// A new home with the partners of a filled store, all healthy, and what `fill` adds.
     async fn filled<T>(&self, fill: impl AsyncFnOnce(&mut Filler) -> Result<T>) -> Result<(Home, T)> {
-        let home = Home::new(&self.directory)?;
+        self.filled_in(Home::new(&self.directory)?, fill).await
+    }
+
+    /// The same in a home that is given.
+    async fn filled_in<T>(&self, home: Home, fill: impl AsyncFnOnce(&mut Filler) -> Result<T>) -> Result<(Home, T)> {
         let mut filler = Filler::open(&home).await?;
         filler.partners((0..self.sizes.partners).map(|_| self.bench.sink.url(Manner::Healthy))).await?;
         let filled = fill(&mut filler).await?;
@@ -141,7 +203,7 @@ impl Env {
         let load = Load { connections: 1, ..self.load() };
         let begun = Instant::now();
         let mut subject = Subject::on(&self.server, home, self.loaded(), &[])?;
-        while TcpStream::connect(subject.address).await.is_err() {
+        while TcpStream::connect(subject.address()).await.is_err() {
             subject.check()?;
             ensure!(
                 begun.elapsed() < START_DEADLINE,

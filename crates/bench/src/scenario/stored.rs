@@ -68,7 +68,8 @@ pub(super) async fn run(env: &mut Env) -> Result<Section> {
     Ok(section)
 }
 
-async fn fill(filler: &mut Filler, stored: u64, pending: u64) -> Result<Vec<Sample>> {
+/// Fills a store with so many notifications, of them some that wait; gives some of the others to ask for.
+pub(super) async fn fill(filler: &mut Filler, stored: u64, pending: u64) -> Result<Vec<Sample>> {
     let partners = filler.partners.len();
     let samples = filler.add(Kind::Settled, stored - pending, |number| mixed(number, partners)).await?;
     filler.add(Kind::Waiting, pending, |number| mixed(number, partners)).await?;
@@ -76,7 +77,7 @@ async fn fill(filler: &mut Filler, stored: u64, pending: u64) -> Result<Vec<Samp
 }
 
 /// Asks both stores, and gives the large one's home back.
-async fn ask(
+pub(super) async fn ask(
     env: &mut Env,
     section: &mut Section,
     (small, few): (Home, Vec<Sample>),

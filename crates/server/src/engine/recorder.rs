@@ -1,19 +1,25 @@
 //! Records outcomes, many in one transaction.
 //!
-//! A batch does not wait for the one before: the store's writer takes all that waits into its next transaction.
+//! A batch does not wait for the one before: the embedded store's writer takes all that waits into its next transaction. A
+//! store that works on a few batches at a time ([`Store::batches`](capa_webhooks_store::Store::batches)) gets no more: what
+//! comes meanwhile is gathered.
 //!
 //! What was seen of a receiver must not be forgotten, so a store that fails is asked again until it answers; meanwhile
-//! the engine starts nothing once enough outcomes wait (`Limits::unrecorded`).
+//! the engine starts nothing once enough outcomes wait (`Limits::unrecorded`). While a batch waits to be tried again it gives
+//! its turn to others: what is wrong may concern it alone.
 
 use super::{Context, STORE_PAUSE};
 use capa_webhooks_core::engine::Input;
 use capa_webhooks_core::engine::words::{Record, Recorded};
 use capa_webhooks_store::Error;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 
 /// The most outcomes in one transaction.
 const BATCH: usize = 4_096;
+
+/// The right to ask the store, until it is dropped. Nobody closes the semaphore, so there always is one.
+type Turn<'a> = Option<SemaphorePermit<'a>>;
 
 /// Starts the recorder; it ends when all senders are gone and everything is recorded.
 pub(super) fn start(
@@ -25,24 +31,50 @@ pub(super) fn start(
 }
 
 async fn run(context: Context, mut records: mpsc::UnboundedReceiver<Record>, reports: mpsc::UnboundedSender<Input>) {
+    let turns = Semaphore::new(context.store.batches().min(Semaphore::MAX_PERMITS));
     let mut under_way = FuturesUnordered::new();
     let mut open = true;
+    // What is gathered stays here when something else comes first.
+    let mut batch = Vec::new();
     while open || !under_way.is_empty() {
-        let mut batch = Vec::new();
         tokio::select! {
             Some(()) = under_way.next() => {}
-            gathered = records.recv_many(&mut batch, BATCH), if open => {
-                open = gathered > 0;
+            turn = gather(&turns, &mut records, &mut batch), if open => {
+                open = !batch.is_empty();
                 if open {
-                    under_way.push(take(&context, batch, &reports));
+                    under_way.push(take(&context, std::mem::take(&mut batch), &turns, turn, &reports));
                 }
             }
         }
     }
 }
 
-async fn take(context: &Context, batch: Vec<Record>, reports: &mpsc::UnboundedSender<Input>) {
-    let (answers, repeated) = record(context, &batch).await;
+/// Waits for outcomes, then for a turn. There are none when all senders are gone.
+async fn gather<'a>(
+    turns: &'a Semaphore,
+    records: &mut mpsc::UnboundedReceiver<Record>,
+    batch: &mut Vec<Record>,
+) -> Turn<'a> {
+    if batch.is_empty() {
+        records.recv_many(batch, BATCH).await;
+    }
+    let turn = turns.acquire().await.ok();
+    while batch.len() < BATCH
+        && let Ok(record) = records.try_recv()
+    {
+        batch.push(record);
+    }
+    turn
+}
+
+async fn take(
+    context: &Context,
+    batch: Vec<Record>,
+    turns: &Semaphore,
+    turn: Turn<'_>,
+    reports: &mpsc::UnboundedSender<Input>,
+) {
+    let (answers, repeated) = record(context, &batch, turns, turn).await;
     context.moves.moved(batch.iter().map(|record| record.key));
     for (record, recorded) in batch.into_iter().zip(answers) {
         match recorded {
@@ -59,7 +91,12 @@ async fn take(context: &Context, batch: Vec<Record>, reports: &mpsc::UnboundedSe
 }
 
 /// The answers, and whether an earlier try may have been carried out.
-async fn record(context: &Context, batch: &[Record]) -> (Vec<Recorded>, bool) {
+async fn record<'a>(
+    context: &Context,
+    batch: &[Record],
+    turns: &'a Semaphore,
+    mut turn: Turn<'a>,
+) -> (Vec<Recorded>, bool) {
     let mut repeated = false;
     loop {
         match context.store.record(context.life, batch).await {
@@ -67,7 +104,9 @@ async fn record(context: &Context, batch: &[Record]) -> (Vec<Recorded>, bool) {
             Err(error) => {
                 tracing::error!(%error, outcomes = batch.len(), "outcomes could not be recorded; trying again");
                 repeated |= matches!(error, Error::InDoubt(_));
+                drop(turn);
                 context.clock.sleep(STORE_PAUSE).await;
+                turn = turns.acquire().await.ok();
             }
         }
     }

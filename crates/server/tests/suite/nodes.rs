@@ -11,6 +11,7 @@ use capa_webhooks_core::time::Timestamp;
 use capa_webhooks_store::{Changes, PartnerChange, Store as _};
 use serde_json::json;
 use std::time::Duration;
+use tokio::task::JoinSet;
 
 async fn world() -> (World, SharedStore) {
     World::sharing(&[("retry_delays", "12s")], Limits::default()).await
@@ -326,4 +327,53 @@ async fn a_release_that_is_in_doubt_is_left_to_the_comparison() {
     patience::until("all to be sent", sent).await;
     assert!(world.metric("capa_webhooks_taken_up_total").await > 0.0);
     assert_eq!(partner.endpoint.deliveries().len(), 50, "each of them once");
+}
+
+#[tokio::test]
+async fn what_comes_while_the_store_is_busy_is_gathered_into_one_batch() {
+    let (world, store) = world().await;
+    let partner = world.partner().await;
+    partner.publish(&verified("before")).await;
+    world.metric_becomes("capa_webhooks_unrecorded", "0").await;
+
+    store.stall(true);
+    let before = store.network().accepts.len();
+    let mut publishing = JoinSet::new();
+    for number in 0..22_usize {
+        let call = partner.publishing(verified(&number.to_string()).to_string());
+        publishing.spawn(async move { call.send().await.data(202) });
+        // The first two come one by one; the store then has all that it works on at a time.
+        let seen = async || (store.network().accepts.len() > before + number.min(1)).then_some(());
+        patience::until("the store to be asked", seen).await;
+    }
+    world.metric_becomes("capa_webhooks_waiting", "22").await;
+    store.stall(false);
+    while let Some(answered) = publishing.join_next().await {
+        answered.unwrap();
+    }
+    assert_eq!(store.network().accepts[before..], [1, 1, 20]);
+}
+
+#[tokio::test]
+async fn outcomes_that_come_while_the_store_is_busy_are_gathered_too() {
+    let (world, store) = world().await;
+    let partner = world.partner().await;
+    let gates = [(); 4].map(|()| Gate::closed());
+    partner.endpoint.answers(gates.each_ref().map(|gate| Answer::ok().behind(gate)));
+    for number in 0..4 {
+        partner.publish(&verified(&number.to_string())).await;
+    }
+    world.metric_becomes("capa_webhooks_in_flight", "4").await;
+
+    store.stall(true);
+    let before = store.network().records.len();
+    for (number, gate) in (1..).zip(&gates) {
+        gate.open();
+        world.metric_becomes("capa_webhooks_unrecorded", &number.to_string()).await;
+        let seen = async || (store.network().records.len() >= before + number.min(2)).then_some(());
+        patience::until("the store to be asked", seen).await;
+    }
+    store.stall(false);
+    world.metric_becomes("capa_webhooks_unrecorded", "0").await;
+    assert_eq!(store.network().records[before..], [1, 1, 2]);
 }

@@ -82,6 +82,8 @@ pub struct PostgresStore {
     chores: Arc<Pool>,
     /// For questions.
     readers: Pool,
+    /// How many sessions there are for accepts, and as many for outcomes.
+    batches: usize,
     ring: Arc<Keyring>,
     /// The days whose partitions are known to be there.
     days: Days,

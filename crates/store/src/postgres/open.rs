@@ -19,10 +19,9 @@ pub struct Options {
     pub master_key: MasterKey,
     /// Random bytes for data keys and nonces.
     pub entropy: Entropy,
-    /// How many connections take events at a time.
-    pub accepts: usize,
-    /// How many connections record outcomes at a time.
-    pub records: usize,
+    /// How many connections take events at a time, and as many record outcomes. With two, one batch is worked on while the
+    /// other waits for the disk. Each more makes batches smaller, and what a transaction costs by itself falls on fewer events.
+    pub batches: usize,
     /// How many connections read at a time.
     pub readers: usize,
     /// How long the database may work on one statement. A commit may take longer: it may wait for a standby.
@@ -32,7 +31,7 @@ pub struct Options {
 impl Options {
     /// The usual options: two connections that accept, two that record, four that read, ten seconds for a statement.
     pub fn new(master_key: MasterKey, entropy: Entropy) -> Self {
-        Self { master_key, entropy, accepts: 2, records: 2, readers: 4, statement_timeout: Duration::from_secs(10) }
+        Self { master_key, entropy, batches: 2, readers: 4, statement_timeout: Duration::from_secs(10) }
     }
 }
 
@@ -57,8 +56,8 @@ impl PostgresStore {
         drop(session);
         let target = Arc::new(target);
         Ok(Self {
-            accepts: Pool::new(Arc::clone(&target), options.accepts),
-            records: Pool::new(Arc::clone(&target), options.records),
+            accepts: Pool::new(Arc::clone(&target), options.batches),
+            records: Pool::new(Arc::clone(&target), options.batches),
             claims: Pool::new(Arc::clone(&target), 2),
             lives: Pool::new(Arc::clone(&target), 1),
             chores: Arc::new(Pool::new(Arc::clone(&target), 1)),
@@ -69,6 +68,7 @@ impl PostgresStore {
             ring: Arc::new(Keyring::new(&options.master_key, options.entropy)),
             days: Days::default(),
             served_last: Mutex::new(None),
+            batches: options.batches,
             unfolded: Arc::default(),
         })
     }

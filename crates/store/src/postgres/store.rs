@@ -18,6 +18,10 @@ impl Store for PostgresStore {
         true
     }
 
+    fn batches(&self) -> usize {
+        self.batches
+    }
+
     async fn begin_life(&self, life: LifeId, now: Timestamp) -> Result<(), Error> {
         self.begin(life, now).await
     }

@@ -16,6 +16,7 @@ use capa_webhooks_store::{
 };
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::watch;
 
 /// What the network and the other nodes do, and what was seen of this one.
 #[derive(Debug, Default)]
@@ -41,6 +42,9 @@ pub(crate) struct Network {
     /// Comparisons that were made, and polls for changes that had an answer.
     pub(crate) comparisons: usize,
     pub(crate) polls: usize,
+    /// How many events were in each batch that was to be accepted, and outcomes in each that was to be recorded.
+    pub(crate) accepts: Vec<usize>,
+    pub(crate) records: Vec<usize>,
     /// What was to be released, each time.
     pub(crate) released: Vec<NotificationKey>,
     /// Which lives this node declared dead.
@@ -52,6 +56,8 @@ pub(crate) struct Network {
 pub(crate) struct SharedStore {
     pub(crate) inner: Arc<SqliteStore>,
     network: Arc<Mutex<Network>>,
+    /// Whether accepts and records are on their way and do not arrive.
+    stalled: Arc<watch::Sender<bool>>,
     clock: clock::Clock,
 }
 
@@ -59,7 +65,17 @@ impl SharedStore {
     pub(crate) fn open(path: &Path, clock: clock::Clock) -> Self {
         let options = Options::new(MasterKey::new([7; 32]), Arc::new(clock::fill_random));
         let inner = Arc::new(SqliteStore::open(path, options).unwrap());
-        Self { inner, network: Arc::default(), clock }
+        Self { inner, network: Arc::default(), stalled: Arc::default(), clock }
+    }
+
+    /// Whether accepts and records from now on stay on their way, until they are let go.
+    pub(crate) fn stall(&self, stalled: bool) {
+        self.stalled.send_replace(stalled);
+    }
+
+    async fn arrive(&self) {
+        // The sender is this store's own, so the wait ends when it says so.
+        _ = self.stalled.subscribe().wait_for(|stalled| !stalled).await;
     }
 
     /// What the network does from now on.
@@ -83,6 +99,10 @@ impl SharedStore {
 impl Store for SharedStore {
     fn shared(&self) -> bool {
         true
+    }
+
+    fn batches(&self) -> usize {
+        2
     }
 
     async fn begin_life(&self, life: LifeId, now: Timestamp) -> Result<(), Error> {
@@ -119,6 +139,8 @@ impl Store for SharedStore {
     }
 
     async fn accept(&self, batch: Vec<Accept>, now: Timestamp) -> Result<Vec<Accepted>, Error> {
+        self.network().accepts.push(batch.len());
+        self.arrive().await;
         let accepted = self.inner.accept(batch, now).await?;
         self.unless_lost(|network| &mut network.lose_accepts, accepted)
     }
@@ -135,6 +157,8 @@ impl Store for SharedStore {
     }
 
     async fn record(&self, life: LifeId, batch: &[Record]) -> Result<Vec<Recorded>, Error> {
+        self.network().records.push(batch.len());
+        self.arrive().await;
         let recorded = self.inner.record(life, batch).await?;
         self.unless_lost(|network| &mut network.lose_records, recorded)
     }
