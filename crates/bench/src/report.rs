@@ -152,6 +152,7 @@ mod tests {
                 cpu_per_event: 25.0,
                 written_per_event: 0.0,
                 peak_memory: 10 << 20,
+                database: None,
                 fsync_p50: 400,
                 fsync_p99: 900,
             },

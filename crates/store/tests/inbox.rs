@@ -3,8 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what a test does not expect ends it")]
 
 use async_trait::async_trait;
-use capa_webhooks_cluster::{Cluster, Database, Moment, Proxy};
-use capa_webhooks_core::event::catalogue::Catalogue;
+use capa_webhooks_cluster::{Cluster, Database, Proxy};
 use capa_webhooks_core::id::PartnerId;
 use capa_webhooks_core::notification::Status;
 use capa_webhooks_store::conformance::Engine;
