@@ -87,10 +87,12 @@ async fn stopped_in_every_table() {
     let expected = copy_at_once(&file.address(), &address(&whole)).await.unwrap();
     let (there, back) = (database(), File::new());
     let (copied, stopped) = stop_after_every_batch(&file.address(), &address(&there)).await;
-    assert_eq!((copied.clone(), stopped.len()), (expected.clone(), copied.tables.len()));
+    // Three rows are a batch: only a larger table can be stopped in its middle.
+    let large = expected.tables.iter().filter(|(_, digest)| digest.rows > 3).count();
+    assert_eq!((copied, stopped.len()), (expected.clone(), large));
     assert_postgres(&there, &filled, &before).await;
     let (copied, stopped) = stop_after_every_batch(&address(&there), &back.address()).await;
-    assert_eq!((copied, stopped.len()), (expected.clone(), expected.tables.len()));
+    assert_eq!((copied, stopped.len()), (expected.clone(), large));
     assert_sqlite(&back, &filled, &before).await;
 }
 

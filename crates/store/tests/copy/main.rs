@@ -21,7 +21,7 @@ async fn a_store_goes_to_postgresql_and_comes_back() {
     let there = database();
     let copied = copy_at_once(&file.address(), &address(&there)).await.unwrap();
     let rows: u64 = copied.tables.iter().map(|(_, digest)| digest.rows).sum();
-    assert!(copied.tables.iter().all(|(_, digest)| digest.rows > 3) && rows > 400, "{copied:?}");
+    assert!(copied.tables.iter().all(|(_, digest)| digest.rows >= 3) && rows > 400, "{copied:?}");
     {
         let store = open_postgres(&there).await.unwrap();
         let examined = store.examine().await.unwrap();
