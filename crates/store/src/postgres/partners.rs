@@ -213,7 +213,7 @@ async fn partners(session: &mut Session, ring: &Keyring, ids: &[Uuid]) -> Result
                     ARRAY(SELECT a.id FROM api_keys a WHERE a.partner = p.id AND a.revoked_at IS NULL ORDER BY a.id),
                     s.id, s.url, s.ack_rule, s.retry_delays, s.attempt_timeout, s.max_in_flight, s.rate_limit, s.events,
                     s.created_at, s.updated_at
-             FROM partners p JOIN secrets k ON k.partner = p.id JOIN settings s ON s.partner = p.id
+             FROM partners p LEFT JOIN secrets k ON k.partner = p.id LEFT JOIN settings s ON s.partner = p.id
              WHERE p.id = ANY ($1) AND p.state = 'active' ORDER BY p.id",
             &[&ids],
         )
@@ -226,7 +226,8 @@ fn partner(row: &Row, ring: &Keyring) -> Result<Partner, Fault> {
     let data_key: Option<&[u8]> = row.try_get(5)?;
     let keys = ring.open(id, data_key.ok_or_else(|| corrupt("partners", "data_key", id))?)?;
     let damaged = || corrupt("secrets", "secret", id);
-    let secret = keys.open(&Place::Secret(id), row.try_get(6)?).map_err(|_| damaged())?;
+    let sealed: Option<&[u8]> = row.try_get(6)?;
+    let secret = keys.open(&Place::Secret(id), sealed.ok_or_else(damaged)?).map_err(|_| damaged())?;
     let secret = Zeroizing::new(String::from_utf8(secret).map_err(|_| damaged())?);
     let api_keys: Vec<Uuid> = row.try_get(7)?;
     let settings = read_settings(row, 8, &keys, id)?;
