@@ -59,6 +59,15 @@ impl Moves {
         self.with(false, Comparison::begins)
     }
 
+    /// What is suspect of what is owned; without any, the comparison has ended.
+    pub fn suspects(
+        &self,
+        owned: Vec<NotificationKey>,
+        held: impl IntoIterator<Item = NotificationKey>,
+    ) -> Vec<NotificationKey> {
+        self.with(Vec::new(), |comparison| comparison.suspects(owned, held))
+    }
+
     /// What was forgotten.
     pub fn comparison_concludes(
         &self,

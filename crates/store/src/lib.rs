@@ -56,8 +56,11 @@ pub trait Store: Send + Sync + 'static {
     /// Ends those lives whose counter is still the one that was seen; what they own loses its owner.
     async fn end_silent(&self, silent: Vec<(LifeId, u64)>, now: Timestamp) -> Result<(), Error>;
 
-    /// All that a life owns, in no order.
-    async fn owned(&self, life: LifeId) -> Result<Vec<Job>, Error>;
+    /// The keys of all that a life owns, in no order.
+    async fn owned(&self, life: LifeId) -> Result<Vec<NotificationKey>, Error>;
+
+    /// The jobs of these keys, as far as the life owns them, in no order. One whose row is broken is left out.
+    async fn owned_jobs(&self, life: LifeId, keys: Vec<NotificationKey>) -> Result<Vec<Job>, Error>;
 
     /// Ends a life; what it still owns loses its owner.
     async fn end_life(&self, life: LifeId, now: Timestamp) -> Result<(), Error>;

@@ -1,5 +1,8 @@
 //! The comparison of what a life owns in the store with what it holds in memory.
 //!
+//! It takes two questions, because bodies are large and almost nothing is ever forgotten: first the keys of all that is
+//! owned, then the jobs of those that are suspect.
+//!
 //! The answer of the store is as old as its read: what took part in a transaction since may have been taken up, given up
 //! or settled meanwhile. So whatever moves while a comparison is under way is left for the next one; and no claim and no
 //! comparison are under way at the same time, because nobody knows which rows a claim is about to own.
@@ -7,6 +10,9 @@
 use crate::engine::words::Job;
 use crate::id::NotificationKey;
 use std::collections::{HashMap, HashSet};
+
+/// Suspects of which the jobs are asked for at a time. The next comparison finds the others.
+pub const MOST_SUSPECTS: usize = 1_000;
 
 /// What moves, and whether a comparison is under way. See the module.
 #[derive(Debug, Default)]
@@ -76,14 +82,37 @@ impl Comparison {
         self.wanted && self.claims == 0
     }
 
-    /// The store has answered, or has not. Gives what was forgotten: what is owned, neither held by the engine nor moving.
-    /// To be called once the engine has taken in everything that it was told before the answer.
+    /// The store has told what is owned. Gives what is suspect: what is neither held by the engine nor moving. While there is
+    /// anything the comparison goes on, and the store is to be asked for those jobs; without, it has ended. To be called
+    /// once the engine has taken in everything that it was told before the answer.
+    pub fn suspects(
+        &mut self,
+        owned: Vec<NotificationKey>,
+        held: impl IntoIterator<Item = NotificationKey>,
+    ) -> Vec<NotificationKey> {
+        let known = self.known(held);
+        let suspects: Vec<_> = owned.into_iter().filter(|key| !known.contains(key)).take(MOST_SUSPECTS).collect();
+        if suspects.is_empty() {
+            self.ends();
+        }
+        suspects
+    }
+
+    /// The store has told the jobs of what is owned of the suspects, or has not answered. Gives what was forgotten: what is
+    /// still neither held by the engine nor moving. To be called as [`Self::suspects`].
     pub fn concludes(&mut self, owned: Option<Vec<Job>>, held: impl IntoIterator<Item = NotificationKey>) -> Vec<Job> {
-        self.under_way = false;
-        let mut known = std::mem::take(&mut self.moved);
-        known.extend(self.moving.keys());
-        known.extend(held);
+        let known = self.known(held);
+        self.ends();
         owned.into_iter().flatten().filter(|job| !known.contains(&job.key)).collect()
+    }
+
+    fn known(&self, held: impl IntoIterator<Item = NotificationKey>) -> HashSet<NotificationKey> {
+        self.moved.iter().chain(self.moving.keys()).copied().chain(held).collect()
+    }
+
+    fn ends(&mut self) {
+        self.under_way = false;
+        self.moved.clear();
     }
 }
 
@@ -135,6 +164,35 @@ mod tests {
         comparison.move_ends([key(2), key(4)]);
         assert!(comparison.begins());
         assert_eq!(forgotten(&mut comparison, &[2, 4], &[]), [key(2), key(4)]);
+    }
+
+    #[test]
+    fn only_suspects_are_asked_for_and_what_moves_meanwhile_is_none() {
+        let mut comparison = Comparison::default();
+        comparison.move_begins([key(1)]);
+        assert!(comparison.begins());
+        comparison.moved(key(2));
+        let owned = |numbers: &[u8]| numbers.iter().copied().map(key).collect();
+        assert_eq!(comparison.suspects(owned(&[1, 2, 3, 4, 5, 6]), [key(3)]), [key(4), key(5), key(6)]);
+        assert!(!comparison.claim_begins() && !comparison.begins(), "it goes on");
+        comparison.moved(key(4));
+        assert_eq!(forgotten(&mut comparison, &[4, 5, 6], &[5]), [key(6)]);
+        assert!(comparison.begins());
+        assert_eq!(comparison.suspects(owned(&[3]), [key(3)]), []);
+        assert!(comparison.claim_begins(), "it has ended");
+    }
+
+    #[test]
+    fn no_more_suspects_are_asked_for_than_fit() {
+        let mut comparison = Comparison::default();
+        assert!(comparison.begins());
+        let id = |number: usize| {
+            let mut bytes = [0; 16];
+            bytes[..8].copy_from_slice(&number.to_be_bytes());
+            NotificationKey { id: NotificationId::from_bytes(bytes), ..key(0) }
+        };
+        let owned: Vec<_> = (0..=MOST_SUSPECTS).map(id).collect();
+        assert_eq!(comparison.suspects(owned.clone(), []), owned[..MOST_SUSPECTS]);
     }
 
     #[test]

@@ -7,22 +7,31 @@ use crate::clock::random_fraction;
 use crate::moves::Comparisons;
 use capa_webhooks_core::engine::words::Job;
 use capa_webhooks_core::engine::{Engine, Wanted};
+use capa_webhooks_core::id::NotificationKey;
 use capa_webhooks_core::time::Uptime;
+use capa_webhooks_store::Error;
 use tokio::sync::mpsc;
 
-/// What the store says that this life owns; `None` if it did not say.
-pub(super) type Owned = Option<Vec<Job>>;
+/// What the store says.
+pub(super) enum Told {
+    /// What this life owns.
+    Owned(Vec<NotificationKey>),
+    /// The jobs of suspects that it still owns.
+    Jobs(Vec<Job>),
+    /// The store did not say.
+    Nothing,
+}
 
 /// When the next comparison is due, and the claim that waits for the one under way.
 pub(super) struct Comparing {
     due: Option<Uptime>,
     kept: Option<Wanted>,
-    answers: mpsc::UnboundedSender<Owned>,
+    answers: mpsc::UnboundedSender<Told>,
     ended: bool,
 }
 
 impl Comparing {
-    pub(super) fn new(context: &Context, answers: mpsc::UnboundedSender<Owned>) -> Self {
+    pub(super) fn new(context: &Context, answers: mpsc::UnboundedSender<Told>) -> Self {
         Self { due: next(context), kept: None, answers, ended: false }
     }
 
@@ -61,15 +70,28 @@ impl Comparing {
         self.kept.take().filter(|_| !self.ended)
     }
 
-    /// The store has answered: what was forgotten.
-    pub(super) fn concludes(&self, context: &Context, owned: Owned, engine: &Engine) -> Vec<Job> {
-        let owned = owned.filter(|_| !self.ended);
-        let forgotten = context.moves.comparison_concludes(owned, engine.keys());
+    /// The store has answered: what was forgotten, or `None` while the comparison goes on.
+    pub(super) fn hears(&self, context: &Context, told: Told, engine: &Engine) -> Option<Vec<Job>> {
+        let jobs = match told {
+            _ if self.ended => None,
+            Told::Owned(keys) => {
+                let suspects = context.moves.suspects(keys, engine.keys());
+                if suspects.is_empty() {
+                    return Some(Vec::new());
+                }
+                let (store, life) = (context.store.clone(), context.life);
+                self.send(async move { store.owned_jobs(life, suspects).await.map(Told::Jobs) });
+                return None;
+            }
+            Told::Jobs(jobs) => Some(jobs),
+            Told::Nothing => None,
+        };
+        let forgotten = context.moves.comparison_concludes(jobs, engine.keys());
         if !forgotten.is_empty() {
             tracing::warn!(count = forgotten.len(), "took up notifications whose commit had lost its answer");
             context.metrics.taken_up(forgotten.len());
         }
-        forgotten
+        Some(forgotten)
     }
 
     /// The node is stopping: nothing more is taken up.
@@ -82,21 +104,27 @@ impl Comparing {
         if self.ended || !context.moves.comparison_begins() {
             return;
         }
-        let (store, life, answers) = (context.store.clone(), context.life, self.answers.clone());
+        let (store, life) = (context.store.clone(), context.life);
+        self.send(async move { store.owned(life).await.map(Told::Owned) });
+    }
+
+    /// Sends what the store answers to the driver.
+    fn send(&self, question: impl Future<Output = Result<Told, Error>> + Send + 'static) {
+        let answers = self.answers.clone();
         tokio::spawn(async move {
             // In a task of its own: claims wait for an answer, also if this should panic.
-            let owned = match tokio::spawn(async move { store.owned(life).await }).await {
-                Ok(Ok(owned)) => Some(owned),
+            let told = match tokio::spawn(question).await {
+                Ok(Ok(told)) => told,
                 Ok(Err(error)) => {
                     tracing::warn!(%error, "what this node owns could not be read");
-                    None
+                    Told::Nothing
                 }
                 Err(error) => {
                     tracing::error!(%error, "what this node owns could not be read");
-                    None
+                    Told::Nothing
                 }
             };
-            _ = answers.send(owned);
+            _ = answers.send(told);
         });
     }
 }

@@ -26,7 +26,7 @@ use capa_webhooks_core::engine::words::{Claim, Record};
 use capa_webhooks_core::engine::{Action, Engine, Input, Limits, Wanted};
 use capa_webhooks_core::id::{LifeId, NotificationKey, PartnerId};
 use capa_webhooks_store::Store;
-use compare::{Comparing, Owned};
+use compare::{Comparing, Told};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -165,8 +165,8 @@ struct Driver {
     wake: Wake,
     draining: watch::Receiver<bool>,
     comparing: Comparing,
-    /// What is owned, when it was asked for.
-    owned: mpsc::UnboundedReceiver<Owned>,
+    /// What the store says of what is owned, when it was asked.
+    owned: mpsc::UnboundedReceiver<Told>,
     context: Context,
 }
 
@@ -175,7 +175,7 @@ impl Driver {
         let mut inputs = vec![Input::Tick];
         let mut actions = Vec::new();
         let mut drained = false;
-        let mut answered: Option<Owned> = None;
+        let mut answered: Option<Told> = None;
         loop {
             let now = self.context.clock.now();
             let mut claim_ended = false;
@@ -189,11 +189,12 @@ impl Driver {
             for action in actions.drain(..) {
                 self.carry_out(action);
             }
-            if let Some(owned) = answered.take() {
-                let forgotten = self.comparing.concludes(&self.context, owned, &self.engine);
-                inputs.extend(forgotten.into_iter().map(Input::Accepted));
-                if let Some(claim) = self.comparing.kept_claim() {
-                    self.carry_out(Action::Claim(claim));
+            if let Some(told) = answered.take() {
+                if let Some(forgotten) = self.comparing.hears(&self.context, told, &self.engine) {
+                    inputs.extend(forgotten.into_iter().map(Input::Accepted));
+                    if let Some(claim) = self.comparing.kept_claim() {
+                        self.carry_out(Action::Claim(claim));
+                    }
                 }
                 continue;
             }
@@ -211,12 +212,12 @@ impl Driver {
             tokio::select! {
                 biased;
                 // First, because there may always be reports, and claims wait for this.
-                Some(owned) = self.owned.recv() => {
+                Some(told) = self.owned.recv() => {
                     // What the engine was told before the store answered must be known to it first.
                     while let Ok(input) = self.inputs.try_recv() {
                         inputs.push(input);
                     }
-                    answered = Some(owned);
+                    answered = Some(told);
                 }
                 () = self.comparing.due(self.context.compare.as_ref()) => self.comparing.begin(&self.context),
                 _ = self.inputs.recv_many(&mut inputs, STEPS) => {}

@@ -162,6 +162,7 @@ async fn what_was_accepted_without_an_answer_is_taken_up_and_sent_once() {
 
     step(&world, seconds(8), &store, |network| network.comparisons).await;
     partner.barrier().await;
+    assert_eq!(store.network().suspects.len(), 1, "only what was forgotten was asked for");
     assert_eq!(partner.endpoint.attempts_of(&id).len(), 1);
 }
 

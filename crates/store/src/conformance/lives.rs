@@ -1,4 +1,4 @@
-//! Cases of lives: [`Store::heartbeat`], [`Store::end_silent`], [`Store::owned`], and [`Store::changes`], by which lives
+//! Cases of lives: [`Store::heartbeat`], [`Store::end_silent`], [`Store::owned`], [`Store::owned_jobs`], and [`Store::changes`], by which lives
 //! hear of each other's changes.
 //!
 //! An engine that is not [`Store::shared`] knows one life at a time, and has nobody to tell of changes; these cases
@@ -8,7 +8,7 @@ use super::Engine;
 use super::fixture::{Scene, attempted, status, ten_seconds};
 use crate::{Accept, Changes, Fate, Job, PartnerChange, PartnerKey, PlatformKey, Recorded, Scopes, Store};
 use bytes::Bytes;
-use capa_webhooks_core::id::{KeyId, LifeId};
+use capa_webhooks_core::id::{KeyId, LifeId, NotificationKey};
 use capa_webhooks_core::notification::Turn;
 use capa_webhooks_core::settings::SettingsChange;
 use std::time::Duration;
@@ -83,7 +83,8 @@ pub async fn who_stands_still_is_ended_and_who_moved_is_not<E: Engine>(engine: E
     scene.assert_healthy().await;
 }
 
-/// What a life owns is told with its turn and its body; what is settled, released, or another's is not.
+/// What a life owns is told by its key, and with its turn and its body if it is asked for; what is settled, released, or
+/// another's is not.
 pub async fn what_is_owned_is_told_whole<E: Engine>(engine: E) {
     let mut scene = Scene::new(engine).await;
     let (one, two) = (scene.partner().await, scene.partner().await);
@@ -100,14 +101,26 @@ pub async fn what_is_owned_is_told_whole<E: Engine>(engine: E) {
     let released = scene.owned(two).await;
     scene.store().release(scene.life, vec![released]).await.expect("releases");
     let mut owned = scene.store().owned(scene.life).await.expect("reads");
-    owned.sort_by_key(|job| job.key != key);
-    assert_eq!(owned.len(), 2, "{owned:?}");
-    assert_eq!(owned[0], Job { key, turn, body });
+    owned.sort_by_key(|owned| *owned != key);
+    assert_eq!(owned, [key, retried]);
+    let jobs = async |life, keys: &[NotificationKey]| {
+        let mut jobs = scene.store().owned_jobs(life, keys.to_vec()).await.expect("reads");
+        jobs.sort_by_key(|job| job.key != key);
+        jobs
+    };
+    let stranger = NotificationKey { partner: two, ..key };
+    let both = jobs(scene.life, &[key, released, retried, stranger]).await;
+    assert_eq!(both.len(), 2, "{both:?}");
+    assert_eq!(both[0], Job { key, turn, body });
     let due = scene.now.plus(Duration::from_secs(10));
-    assert_eq!((owned[1].key, owned[1].turn), (retried, Turn { number: 2, due, ..turn }));
-    assert_eq!(scene.store().owned(LifeId::from_bytes([9; 16])).await.expect("reads"), []);
+    assert_eq!((both[1].key, both[1].turn), (retried, Turn { number: 2, due, ..turn }));
+    assert_eq!(jobs(scene.life, &[retried]).await, both[1..]);
+    assert_eq!(jobs(scene.life, &[]).await, []);
+    let other = LifeId::from_bytes([9; 16]);
+    assert_eq!((scene.store().owned(other).await.expect("reads"), jobs(other, &[key]).await), (vec![], vec![]));
     scene.store().end_life(scene.life, scene.now).await.expect("ends");
     assert_eq!(scene.store().owned(scene.life).await.expect("reads"), []);
+    assert_eq!(jobs(scene.life, &[key, retried]).await, []);
 }
 
 /// Every change of a partner or a key is told once, after the number asked with; a heartbeat tells the newest number.

@@ -67,15 +67,7 @@ async fn look(
     let mut jobs: Vec<Job> = Vec::with_capacity(rows.len());
     let mut bytes = 0;
     for row in &rows {
-        let job = match job(session, ring, row).await {
-            Ok(job) => job,
-            // One broken row must not hold up all others. It stays pending, and `examine` reports it.
-            Err(Fault::Store(error @ Error::Corrupt { .. })) => {
-                tracing::error!(%error, "a notification cannot be sent: its stored row is broken; run `doctor`");
-                continue;
-            }
-            Err(fault) => return Err(fault),
-        };
+        let Some(job) = job_if_sound(session, ring, row).await? else { continue };
         let fits = jobs.is_empty() || bytes + job.weight() <= claim.bytes;
         if jobs.len() == claim.total || !fits {
             return Ok((jobs, true));
@@ -107,6 +99,19 @@ async fn found(session: &mut Session, claim: &Claim, last: Option<PartnerId>) ->
             ],
         )
         .await
+}
+
+/// The job in a row of partner, id, cycle, number, due and payload. One broken row must not hold up all others: then there
+/// is none. It stays pending, and `examine` reports it.
+pub(super) async fn job_if_sound(session: &mut Session, ring: &Keyring, row: &Row) -> Result<Option<Job>, Fault> {
+    match job(session, ring, row).await {
+        Ok(job) => Ok(Some(job)),
+        Err(Fault::Store(error @ Error::Corrupt { .. })) => {
+            tracing::error!(%error, "a notification cannot be sent: its stored row is broken; run `doctor`");
+            Ok(None)
+        }
+        Err(fault) => Err(fault),
+    }
 }
 
 async fn job(session: &mut Session, ring: &Keyring, row: &Row) -> Result<Job, Fault> {

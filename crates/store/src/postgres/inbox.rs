@@ -158,10 +158,10 @@ async fn find(
                  FROM (SELECT id, count(*) OVER () AS total, row_number() OVER (ORDER BY id) AS place
                        FROM (SELECT id FROM inbox WHERE transaction >= $1
                              UNION ALL SELECT id FROM inbox WHERE transaction = ANY ($2)
-                             ORDER BY id LIMIT $3 + 1) AS unseen) AS oldest
+                             ORDER BY id LIMIT $3::bigint + 1) AS unseen) AS oldest
                  CROSS JOIN LATERAL (SELECT partner, idempotency_key, payload, octet_length(payload)::bigint AS weight
                                      FROM inbox WHERE id = oldest.id) AS i) AS found
-             ON found.before < $4 AND found.place <= $3
+             ON found.before < $4 AND found.place <= $3::bigint
              ORDER BY found.id",
             &[&begin, &running, &sql_count(look.rows), &sql_count(look.bytes), &sql_count(look.payload), &KEY_CHARS],
         )

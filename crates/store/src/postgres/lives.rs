@@ -5,14 +5,14 @@
 //! caller to decide: nothing here reads a clock, or compares one.
 
 use super::PostgresStore;
+use super::claim::job_if_sound;
 use super::fault::Fault;
-use super::rows::{corrupt, key, moment, partner_keys, sql_count, unsigned};
+use super::rows::{corrupt, key, moment};
 use super::session::{Session, run};
 use super::sweep::sweep_all;
-use crate::seal::{Keyring, Place};
+use crate::seal::Keyring;
 use crate::{Error, Heartbeat, Job};
-use capa_webhooks_core::id::LifeId;
-use capa_webhooks_core::notification::Turn;
+use capa_webhooks_core::id::{LifeId, NotificationKey};
 use capa_webhooks_core::time::Timestamp;
 use uuid::Uuid;
 
@@ -48,8 +48,14 @@ impl PostgresStore {
         self.sweep().await
     }
 
-    pub(super) async fn owned_by(&self, life: LifeId, limit: usize) -> Result<Vec<Job>, Error> {
-        Ok(run!(self.readers, session => owned(session, &self.ring, life, limit).await))
+    pub(super) async fn owned_by(&self, life: LifeId) -> Result<Vec<NotificationKey>, Error> {
+        Ok(run!(self.readers, session => owned(session, life).await))
+    }
+
+    pub(super) async fn jobs_owned_by(&self, life: LifeId, keys: Vec<NotificationKey>) -> Result<Vec<Job>, Error> {
+        let partners: Vec<Uuid> = keys.iter().map(|key| key.partner.uuid()).collect();
+        let ids: Vec<Uuid> = keys.iter().map(|key| key.id.uuid()).collect();
+        Ok(run!(self.readers, session => owned_jobs(session, &self.ring, life, &partners, &ids).await))
     }
 }
 
@@ -93,31 +99,26 @@ async fn end_silent(session: &mut Session, silent: &[(LifeId, u64)], now: Timest
     Ok(ended.len())
 }
 
-async fn owned(session: &mut Session, ring: &Keyring, life: LifeId, limit: usize) -> Result<Vec<Job>, Fault> {
-    let rows = session
-        .query(
-            "SELECT q.partner, q.id, q.cycle, q.number, q.due, n.sealed
-             FROM (SELECT partner, id, cycle, number, due FROM queue WHERE owner = $1 ORDER BY partner, id LIMIT $2) AS q
-             LEFT JOIN LATERAL (SELECT sealed FROM notifications WHERE partner = q.partner AND id = q.id) AS n ON true
-             ORDER BY q.partner, q.id",
-            &[&life.uuid(), &sql_count(limit)],
-        )
-        .await?;
-    let mut jobs = Vec::with_capacity(rows.len());
-    for row in &rows {
-        let key = key(row)?;
-        let turn =
-            Turn { cycle: unsigned(row.try_get(2)?), number: unsigned(row.try_get(3)?), due: moment(row.try_get(4)?) };
-        let keys = partner_keys(session, ring, key.partner).await?;
-        let sealed: Option<&[u8]> = row.try_get(5)?;
-        match keys.zip(sealed).and_then(|(keys, sealed)| keys.open(&Place::Payload(key), sealed).ok()) {
-            Some(body) => jobs.push(Job { key, turn, body: body.into() }),
-            // As when it is claimed: it stays pending, and `examine` reports it.
-            None => {
-                let error = corrupt("notifications", "sealed", key.id);
-                tracing::error!(%error, "a notification cannot be sent: its stored row is broken; run `doctor`");
-            }
-        }
+async fn owned(session: &mut Session, life: LifeId) -> Result<Vec<NotificationKey>, Fault> {
+    let rows = session.query("SELECT partner, id FROM queue WHERE owner = $1", &[&life.uuid()]).await?;
+    rows.iter().map(key).collect()
+}
+
+async fn owned_jobs(
+    session: &mut Session,
+    ring: &Keyring,
+    life: LifeId,
+    partners: &[Uuid],
+    ids: &[Uuid],
+) -> Result<Vec<Job>, Fault> {
+    // The payload in a question of its own for each row: so its partition is known.
+    let sql = "SELECT q.partner, q.id, q.cycle, q.number, q.due, n.sealed
+               FROM unnest($2::uuid[], $3::uuid[]) AS given (partner, id)
+               JOIN queue q ON q.partner = given.partner AND q.id = given.id AND q.owner = $1
+               LEFT JOIN LATERAL (SELECT sealed FROM notifications WHERE partner = q.partner AND id = q.id) AS n ON true";
+    let mut jobs = Vec::new();
+    for row in &session.query(sql, &[&life.uuid(), &partners, &ids]).await? {
+        jobs.extend(job_if_sound(session, ring, row).await?);
     }
     Ok(jobs)
 }

@@ -34,8 +34,12 @@ impl Store for PostgresStore {
         self.end_those(silent, now).await
     }
 
-    async fn owned(&self, life: LifeId) -> Result<Vec<Job>, Error> {
-        self.owned_by(life, usize::MAX).await
+    async fn owned(&self, life: LifeId) -> Result<Vec<NotificationKey>, Error> {
+        self.owned_by(life).await
+    }
+
+    async fn owned_jobs(&self, life: LifeId, keys: Vec<NotificationKey>) -> Result<Vec<Job>, Error> {
+        self.jobs_owned_by(life, keys).await
     }
 
     async fn changes(&self, after: u64) -> Result<Changes, Error> {

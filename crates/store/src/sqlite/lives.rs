@@ -2,11 +2,14 @@
 //! life begins, every other one is over, however it ended.
 
 use super::SqliteStore;
+use super::fault::Fault;
 use super::rows::{corrupt, moment, partner_keys, payload};
+use crate::seal::Keyring;
 use crate::{Error, Heartbeat, Job};
 use capa_webhooks_core::id::{LifeId, NotificationId, NotificationKey, PartnerId};
 use capa_webhooks_core::notification::Turn;
 use capa_webhooks_core::time::Timestamp;
+use rusqlite::{Connection, OptionalExtension as _, Row};
 use std::sync::Arc;
 
 impl SqliteStore {
@@ -56,25 +59,50 @@ impl SqliteStore {
         Ok(Heartbeat { alive, others: Vec::new(), clock: None, changes: 0 })
     }
 
-    pub(super) async fn owned_by(&self, life: LifeId) -> Result<Vec<Job>, Error> {
+    pub(super) async fn owned_by(&self, life: LifeId) -> Result<Vec<NotificationKey>, Error> {
+        self.readers
+            .read(move |tx| {
+                let mut statement = tx.prepare_cached("SELECT partner, id FROM queue WHERE owner = ?1")?;
+                let key = |row: &Row<'_>| {
+                    let partner = PartnerId::from_bytes(row.get(0)?);
+                    Ok(NotificationKey { partner, id: NotificationId::from_bytes(row.get(1)?) })
+                };
+                Ok(statement.query_map([life.as_bytes()], key)?.collect::<Result<_, _>>()?)
+            })
+            .await
+    }
+
+    pub(super) async fn jobs_owned_by(&self, life: LifeId, keys: Vec<NotificationKey>) -> Result<Vec<Job>, Error> {
         let ring = Arc::clone(&self.ring);
         self.readers
-            .read_long(move |tx| {
-                let mut statement = tx.prepare_cached(
-                    "SELECT partner, id, cycle, number, due, seq FROM queue WHERE owner = ?1 ORDER BY partner",
-                )?;
-                let mut rows = statement.query([life.as_bytes()])?;
+            .read(move |tx| {
                 let mut jobs = Vec::new();
-                while let Some(row) = rows.next()? {
-                    let partner = PartnerId::from_bytes(row.get(0)?);
-                    let key = NotificationKey { partner, id: NotificationId::from_bytes(row.get(1)?) };
-                    let turn = Turn { cycle: row.get(2)?, number: row.get(3)?, due: moment(row.get(4)?) };
-                    let keys =
-                        partner_keys(tx, &ring, partner)?.ok_or_else(|| corrupt("partners", "data_key", partner))?;
-                    jobs.push(Job { key, turn, body: payload(tx, &keys, key, row.get(5)?)? });
+                for key in keys {
+                    match job(tx, &ring, life, key) {
+                        Ok(job) => jobs.extend(job),
+                        // As when it is claimed: it stays pending, and `examine` reports it.
+                        Err(Fault::Store(error @ Error::Corrupt { .. })) => {
+                            tracing::error!(%error, "a notification cannot be sent: its stored row is broken; run `doctor`");
+                        }
+                        Err(fault) => return Err(fault),
+                    }
                 }
                 Ok(jobs)
             })
             .await
     }
+}
+
+/// The job of a notification, if this life owns it.
+fn job(conn: &Connection, ring: &Keyring, life: LifeId, key: NotificationKey) -> Result<Option<Job>, Fault> {
+    let mut statement =
+        conn.prepare_cached("SELECT cycle, number, due, seq FROM queue WHERE partner = ?1 AND id = ?2 AND owner = ?3")?;
+    let found = statement
+        .query_row((key.partner.as_bytes(), key.id.as_bytes(), life.as_bytes()), |row| {
+            Ok((Turn { cycle: row.get(0)?, number: row.get(1)?, due: moment(row.get(2)?) }, row.get(3)?))
+        })
+        .optional()?;
+    let Some((turn, seq)) = found else { return Ok(None) };
+    let keys = partner_keys(conn, ring, key.partner)?.ok_or_else(|| corrupt("partners", "data_key", key.partner))?;
+    Ok(Some(Job { key, turn, body: payload(conn, &keys, key, seq)? }))
 }

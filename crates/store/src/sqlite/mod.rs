@@ -112,8 +112,12 @@ impl Store for SqliteStore {
         Ok(())
     }
 
-    async fn owned(&self, life: LifeId) -> Result<Vec<Job>, Error> {
+    async fn owned(&self, life: LifeId) -> Result<Vec<NotificationKey>, Error> {
         self.owned_by(life).await
+    }
+
+    async fn owned_jobs(&self, life: LifeId, keys: Vec<NotificationKey>) -> Result<Vec<Job>, Error> {
+        self.jobs_owned_by(life, keys).await
     }
 
     async fn changes(&self, _after: u64) -> Result<Changes, Error> {

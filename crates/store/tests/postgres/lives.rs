@@ -132,8 +132,23 @@ async fn a_life_is_told_what_it_owns() {
     scene.accept(of_other).await;
     mine.sort_unstable_by_key(|(key, _)| *key);
     let owned = scene.store().owned(scene.life).await.unwrap();
+    assert_eq!(owned.len(), 3);
+    let mut owned = scene.store().owned_jobs(scene.life, owned).await.unwrap();
+    owned.sort_unstable_by_key(|job| job.key);
     let told: Vec<_> = owned.iter().map(|job| (job.key, job.body.clone())).collect();
     assert_eq!(told, mine);
     assert!(owned.iter().all(|job| job.turn == Turn::first(scene.now)));
-    assert_eq!(scene.store().owned(LifeId::from_bytes([9; 16])).await.unwrap(), []);
+}
+
+/// A broken row holds up no other.
+#[tokio::test]
+async fn what_cannot_be_opened_is_left_out() {
+    let mut scene = Scene::new(Postgres::new()).await;
+    let partner = scene.partner().await;
+    let (broken, sound) = (scene.owned(partner).await, scene.owned(partner).await);
+    let sql = "UPDATE capa_webhooks.notifications SET sealed = substr(sealed, 2) WHERE id =";
+    scene.engine.database.sql(&format!("{sql} '{}'", broken.id.uuid())).unwrap();
+    assert_eq!(scene.store().owned(scene.life).await.unwrap().len(), 2);
+    let jobs = scene.store().owned_jobs(scene.life, vec![broken, sound]).await.unwrap();
+    assert_eq!(jobs.iter().map(|job| job.key).collect::<Vec<_>>(), [sound]);
 }

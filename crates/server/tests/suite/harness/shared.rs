@@ -45,6 +45,8 @@ pub(crate) struct Network {
     /// How many events were in each batch that was to be accepted, and outcomes in each that was to be recorded.
     pub(crate) accepts: Vec<usize>,
     pub(crate) records: Vec<usize>,
+    /// Of which notifications the jobs were asked for.
+    pub(crate) suspects: Vec<NotificationKey>,
     /// What was to be released, each time.
     pub(crate) released: Vec<NotificationKey>,
     /// Which lives this node declared dead.
@@ -128,10 +130,15 @@ impl Store for SharedStore {
         Ok(())
     }
 
-    async fn owned(&self, life: LifeId) -> Result<Vec<Job>, Error> {
+    async fn owned(&self, life: LifeId) -> Result<Vec<NotificationKey>, Error> {
         let owned = self.inner.owned(life).await?;
         self.network().comparisons += 1;
         Ok(owned)
+    }
+
+    async fn owned_jobs(&self, life: LifeId, keys: Vec<NotificationKey>) -> Result<Vec<Job>, Error> {
+        self.network().suspects.extend(&keys);
+        self.inner.owned_jobs(life, keys).await
     }
 
     async fn end_life(&self, life: LifeId, now: Timestamp) -> Result<(), Error> {
