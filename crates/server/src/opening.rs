@@ -1,7 +1,7 @@
 //! Opens the configured store: the right engine, with its master key, and with an admin key in it.
 
 use crate::clock::{self, Clock};
-use crate::config::{Config, PostgresUrl, StoreUrl};
+use crate::config::{Config, StoreUrl};
 use crate::keyfile::{self, FreshKey};
 use crate::telemetry::metrics::Metrics;
 use capa_webhooks_store::postgres::{self, PostgresStore};
@@ -46,8 +46,8 @@ pub async fn open(config: &Config, metrics: &Arc<Metrics>) -> Result<Arc<dyn Sto
             Ok(Arc::new(store))
         }
         StoreUrl::Postgres(url) => {
-            let key = shared_master_key(config).map_err(NotOpened::Other)?;
-            open_postgres(url, key).await
+            let store = PostgresStore::open(url.expose(), postgres_options(config)?).await;
+            Ok(Arc::new(store.map_err(|error| NotOpened::Other(error.to_string()))?))
         }
     }
 }
@@ -65,16 +65,15 @@ pub async fn open_to_examine(config: &Config) -> Result<Arc<dyn Store>, NotOpene
             Ok(Arc::new(store.map_err(|error| NotOpened::Other(error.to_string()))?))
         }
         StoreUrl::Postgres(url) => {
-            let key = shared_master_key(config).map_err(NotOpened::Other)?;
-            open_postgres(url, key).await
+            let store = PostgresStore::open_to_examine(url.expose(), postgres_options(config)?).await;
+            Ok(Arc::new(store.map_err(|error| NotOpened::Other(error.to_string()))?))
         }
     }
 }
 
-async fn open_postgres(url: &PostgresUrl, key: MasterKey) -> Result<Arc<dyn Store>, NotOpened> {
-    let options = postgres::Options::new(key, Arc::new(clock::fill_random));
-    let store = PostgresStore::open(url.expose(), options).await;
-    Ok(Arc::new(store.map_err(|error| NotOpened::Other(error.to_string()))?))
+fn postgres_options(config: &Config) -> Result<postgres::Options, NotOpened> {
+    let key = shared_master_key(config).map_err(NotOpened::Other)?;
+    Ok(postgres::Options::new(key, Arc::new(clock::fill_random)))
 }
 
 /// The master key of a store that several nodes share: never made here, because each node would make another.

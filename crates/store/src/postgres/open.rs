@@ -3,7 +3,7 @@
 use super::connect::Target;
 use super::fault::Fault;
 use super::partitions::Days;
-use super::schema::migrate;
+use super::schema::{check, migrate};
 use super::session::{Pool, run};
 use super::{PostgresStore, copy};
 use crate::Error;
@@ -54,8 +54,27 @@ impl PostgresStore {
             return Err(unfinished(&place));
         }
         drop(session);
+        Ok(Self::on(target, options))
+    }
+
+    /// Opens the store to look at it: as it is, beside the nodes that use it. Nothing is made or upgraded.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; also where there are no tables, or those of an older version.
+    pub async fn open_to_examine(url: &str, options: Options) -> Result<Self, Error> {
+        let target = Target::parse(url, options.statement_timeout)?;
+        let place = target.place();
+        let mut session = target.connect_first().await?;
+        check(&mut session, options.master_key.id(), &place).await.map_err(|fault| match fault {
+            Fault::Store(error @ Error::CannotOpen(_)) => error,
+            fault => Error::CannotOpen(format!("cannot look at the tables of {place}: {}", fault.tell())),
+        })?;
+        Ok(Self::on(target, options))
+    }
+
+    fn on(target: Target, options: Options) -> Self {
         let target = Arc::new(target);
-        Ok(Self {
+        Self {
             accepts: Pool::new(Arc::clone(&target), options.batches),
             records: Pool::new(Arc::clone(&target), options.batches),
             claims: Pool::new(Arc::clone(&target), 2),
@@ -70,7 +89,7 @@ impl PostgresStore {
             served_last: Mutex::new(None),
             batches: options.batches,
             unfolded: Arc::default(),
-        })
+        }
     }
 }
 

@@ -29,8 +29,7 @@ pub(super) async fn migrate(session: &mut Session, key: MasterKeyId, place: &str
     session.begin().await?;
     session.query("SELECT pg_advisory_xact_lock(4854322862930100221)", &[]).await?;
     // Asked first: who may not make a schema may still use one that is there.
-    let row = session.query_one("SELECT to_regclass('capa_webhooks.migrations') IS NOT NULL", &[]).await?;
-    if !row.try_get::<_, bool>(0)? {
+    if !has_steps(session).await? {
         session
             .simple(
                 "CREATE SCHEMA IF NOT EXISTS capa_webhooks;
@@ -39,16 +38,7 @@ pub(super) async fn migrate(session: &mut Session, key: MasterKeyId, place: &str
             )
             .await?;
     }
-    let row = session.query_one("SELECT coalesce(max(step), 0) FROM capa_webhooks.migrations", &[]).await?;
-    let taken = usize::try_from(row.try_get::<_, i32>(0)?).unwrap_or(0);
-    if taken > STEPS.len() + MOST_AHEAD {
-        return Err(Error::CannotOpen(format!(
-            "{place} was brought to step {taken} by a newer version of capa-webhooks; this one runs up to step {}: use the \
-             newer version",
-            STEPS.len() + MOST_AHEAD
-        ))
-        .into());
-    }
+    let taken = steps_taken(session, place).await?;
     for (step, sql) in (1_i32..).zip(STEPS).skip(taken) {
         session.simple(sql).await?;
         session.simple(CLOSE).await?;
@@ -66,18 +56,17 @@ pub(super) async fn migrate(session: &mut Session, key: MasterKeyId, place: &str
     session.commit().await
 }
 
-/// Whether the tables are there, at the newest step, and sealed under this key. Changes nothing.
+/// Checks that this version understands the tables as they are, and the master key. Changes nothing.
 pub(super) async fn check(session: &mut Session, key: MasterKeyId, place: &str) -> Result<(), Fault> {
-    let row = session.query_one("SELECT to_regclass('capa_webhooks.migrations') IS NOT NULL", &[]).await?;
-    if !row.try_get::<_, bool>(0)? {
-        return Err(Error::CannotOpen(format!("there is no store in {place}")).into());
+    if !has_steps(session).await? {
+        let text = format!("{place} holds no tables of capa-webhooks; the first `capa-webhooks serve` makes them");
+        return Err(Error::CannotOpen(text).into());
     }
-    let row = session.query_one("SELECT coalesce(max(step), 0) FROM capa_webhooks.migrations", &[]).await?;
-    let taken = row.try_get::<_, i32>(0)?;
-    if usize::try_from(taken).ok() != Some(STEPS.len()) {
+    let taken = steps_taken(session, place).await?;
+    if taken < STEPS.len() {
         return Err(Error::CannotOpen(format!(
-            "{place} is at step {taken} of its tables, and this version of capa-webhooks at step {}: use the version that \
-             serves it, or start this one once to bring it up to date",
+            "the tables of {place} are at step {taken}, and this version of capa-webhooks needs step {}: use the version \
+             that serves it, or upgrade it with `capa-webhooks serve` of this one",
             STEPS.len()
         ))
         .into());
@@ -85,17 +74,37 @@ pub(super) async fn check(session: &mut Session, key: MasterKeyId, place: &str) 
     check_key(session, key, place).await
 }
 
-async fn check_key(session: &mut Session, key: MasterKeyId, place: &str) -> Result<(), Fault> {
-    let row = session.query_one("SELECT value FROM meta WHERE name = 'master_key_id'", &[]).await?;
-    let named: Vec<u8> = row.try_get(0)?;
-    if named != key.as_bytes() {
-        let named = named.try_into().map(MasterKeyId::from_bytes).map_or("another".to_owned(), |id| id.to_string());
+async fn has_steps(session: &mut Session) -> Result<bool, Fault> {
+    let row = session.query_one("SELECT to_regclass('capa_webhooks.migrations') IS NOT NULL", &[]).await?;
+    Ok(row.try_get(0)?)
+}
+
+/// How many steps were taken; not more than this version runs on.
+async fn steps_taken(session: &mut Session, place: &str) -> Result<usize, Fault> {
+    let row = session.query_one("SELECT coalesce(max(step), 0) FROM capa_webhooks.migrations", &[]).await?;
+    let taken = usize::try_from(row.try_get::<_, i32>(0)?).unwrap_or(0);
+    if taken > STEPS.len() + MOST_AHEAD {
         return Err(Error::CannotOpen(format!(
-            "{place} is sealed under the master key {named}, but the key given is {key}; give the key file that belongs to it"
+            "{place} was brought to step {taken} by a newer version of capa-webhooks; this one runs up to step {}: use the \
+             newer version",
+            STEPS.len() + MOST_AHEAD
         ))
         .into());
     }
-    Ok(())
+    Ok(taken)
+}
+
+async fn check_key(session: &mut Session, key: MasterKeyId, place: &str) -> Result<(), Fault> {
+    let row = session.query_one("SELECT value FROM meta WHERE name = 'master_key_id'", &[]).await?;
+    let named: Vec<u8> = row.try_get(0)?;
+    if named == key.as_bytes() {
+        return Ok(());
+    }
+    let named = named.try_into().map(MasterKeyId::from_bytes).map_or("another".to_owned(), |id| id.to_string());
+    Err(Error::CannotOpen(format!(
+        "{place} is sealed under the master key {named}, but the key given is {key}; give the key file that belongs to it"
+    ))
+    .into())
 }
 
 /// Makes the partitions of the coming days, by the database's clock.

@@ -1,15 +1,14 @@
 //! Opening a store: what is refused says how to mend it, and what is asked of TLS is kept.
 
 use crate::fixture::{Postgres, options};
-use capa_webhooks_store::Error;
-use capa_webhooks_store::postgres::PostgresStore;
+use capa_webhooks_store::postgres::{Options, PostgresStore};
 use capa_webhooks_store::seal::MasterKey;
+use capa_webhooks_store::{Error, Store as _};
 
 async fn refusal(url: &str) -> String {
-    match PostgresStore::open(url, options()).await.map(drop) {
-        Err(Error::CannotOpen(text)) => text,
-        other => format!("{other:?}"),
-    }
+    let refused = PostgresStore::open(url, options()).await.map(drop).expect_err("it is refused");
+    assert!(matches!(refused, Error::CannotOpen(_)), "{refused:?}");
+    refused.to_string()
 }
 
 #[tokio::test]
@@ -50,6 +49,47 @@ async fn tables_may_be_one_step_ahead() {
     drop(engine.node().await);
     engine.database.sql(ahead).unwrap();
     assert!(refusal(engine.database.url()).await.contains("newer version"));
+}
+
+async fn examined(engine: &Postgres, options: Options) -> Result<(), String> {
+    match PostgresStore::open_to_examine(engine.database.url(), options).await {
+        Ok(store) => {
+            assert_eq!(store.examine().await.expect("examines").violations, []);
+            Ok(())
+        }
+        Err(refused) => {
+            assert!(matches!(refused, Error::CannotOpen(_)), "{refused:?}");
+            Err(refused.to_string())
+        }
+    }
+}
+
+/// Who only looks neither makes tables nor upgrades them.
+#[tokio::test]
+async fn looking_changes_nothing() {
+    let engine = Postgres::new();
+    let sql = |statement: &str| engine.database.sql(statement).unwrap();
+    assert!(examined(&engine, options()).await.unwrap_err().contains("holds no tables"));
+    assert_eq!(sql("SELECT count(*) FROM pg_namespace WHERE nspname = 'capa_webhooks'"), "0");
+
+    drop(engine.node().await);
+    assert_eq!(examined(&engine, options()).await, Ok(()));
+    let steps = sql("SELECT count(*) FROM capa_webhooks.migrations");
+    sql("DELETE FROM capa_webhooks.migrations WHERE step = (SELECT max(step) FROM capa_webhooks.migrations)");
+    let older = examined(&engine, options()).await.unwrap_err();
+    assert!(older.contains(&format!("needs step {steps}")) && older.contains("upgrade"), "{older}");
+    assert_ne!(sql("SELECT count(*) FROM capa_webhooks.migrations"), steps);
+
+    let next =
+        "INSERT INTO capa_webhooks.migrations (step) SELECT coalesce(max(step), 0) + 1 FROM capa_webhooks.migrations";
+    sql(next);
+    sql(next);
+    assert_eq!(examined(&engine, options()).await, Ok(()), "one step ahead is an upgrade under way");
+    let mut other = options();
+    other.master_key = MasterKey::new([8; 32]);
+    assert!(examined(&engine, other).await.unwrap_err().contains("sealed under the master key"));
+    sql(next);
+    assert!(examined(&engine, options()).await.unwrap_err().contains("newer version"));
 }
 
 /// A commit is on the disk whatever the server's default is.

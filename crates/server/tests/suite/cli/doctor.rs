@@ -54,6 +54,16 @@ fn a_queue_that_disagrees_with_the_rest_is_found() {
     assert!(said.lines().any(|line| line.contains(&id) && line.ends_with("which is not there")), "{said}");
 }
 
+/// To look is not to make: a store is made by who serves it.
+#[test]
+fn a_store_that_was_never_served_is_refused() {
+    let place = Place::with_store();
+    for _ in 0..2 {
+        let said = place.bad(&["doctor"]);
+        assert!(!said.contains("All is well"), "{said}");
+    }
+}
+
 #[test]
 fn what_cannot_be_opened_is_found() {
     let (place, _) = store_with_a_pending_notification();
