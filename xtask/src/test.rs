@@ -11,7 +11,8 @@ struct Stage {
     arguments: &'static [&'static str],
 }
 
-/// Every target of every package is in exactly one of these. `--test *` takes in each integration test of the server.
+/// Every target of every package is in exactly one of these. `--test *` takes in each integration test of the server, which
+/// then runs once more over PostgreSQL. The conformance suite runs over each store by itself.
 const STAGES: [Stage; 4] = [
     Stage {
         title: "unit and integration tests of libraries",
@@ -75,6 +76,7 @@ fn all(stages: &mut Stages, args: &Args) -> Result<()> {
     for Stage { title, arguments } in STAGES {
         stages.command(title, cargo(arguments).args(&args.filter))?;
     }
+    suite(stages, Engine::Postgres, args)?;
     if args.filter.is_some() {
         return Ok(());
     }
