@@ -61,9 +61,17 @@ pub struct Setter {
 }
 
 impl Setter {
-    /// From now on the clock goes on from `now`. Gives by how many milliseconds that is ahead of the machine's own.
-    pub fn set(&self, now: Timestamp) -> i64 {
-        let ahead = now.as_millis() - self.source.now().as_millis();
+    /// The other clock showed `now` when it was read, which took so long in all. Gives by how many milliseconds this clock is
+    /// ahead of the machine's own from now on.
+    ///
+    /// The other clock may have gone on by up to `took` since, so whatever is between is as true as `now` itself. A clock
+    /// that stands between goes on as it is: a slow answer, or one that a process got only after it stood still, would
+    /// else set it back, and what is due would be early by as much.
+    pub fn set(&self, now: Timestamp, took: Duration) -> i64 {
+        let least = now.as_millis() - self.source.now().as_millis();
+        let most = least.saturating_add(i64::try_from(took.as_millis()).unwrap_or(i64::MAX));
+        let before = self.ahead.load(Ordering::Relaxed);
+        let ahead = if (least..=most).contains(&before) { before } else { least };
         self.ahead.store(ahead, Ordering::Relaxed);
         ahead
     }
@@ -248,14 +256,26 @@ mod tests {
         let (clock, stepper) = Clock::stepped(start);
         let (clock, setter) = clock.settable();
         let before = clock.uptime();
-        assert_eq!(setter.set(start.plus(Duration::from_secs(60))), 60_000);
+        assert_eq!(setter.set(start.plus(Duration::from_secs(60)), Duration::ZERO), 60_000);
         assert_eq!(clock.now(), start.plus(Duration::from_secs(60)));
         assert_eq!(clock.uptime(), before, "nobody can set that");
         stepper.advance(Duration::from_secs(2));
         clock.sleep_until(start.plus(Duration::from_secs(62))).await;
         clock.sleep_until_uptime(before.plus(Duration::from_secs(2))).await;
-        assert_eq!(setter.set(start), -2_000);
+        assert_eq!(setter.set(start, Duration::from_secs(1)), -2_000);
         assert_eq!(clock.now(), start);
+    }
+
+    #[test]
+    fn a_slow_answer_does_not_set_a_clock_back() {
+        let start = Timestamp::from_millis(1_000_000);
+        let (clock, _stepper) = Clock::stepped(start);
+        let (clock, setter) = clock.settable();
+        assert_eq!(setter.set(start.plus(Duration::from_millis(500)), Duration::from_millis(1)), 500);
+        assert_eq!(setter.set(start, Duration::from_millis(500)), 500, "it may well be 500 by now");
+        assert_eq!(setter.set(start, Duration::from_millis(499)), 0, "this clock was ahead");
+        assert_eq!(setter.set(start.plus(Duration::from_millis(2)), Duration::from_millis(9)), 2, "it was behind");
+        assert_eq!(clock.now(), start.plus(Duration::from_millis(2)));
     }
 
     #[test]

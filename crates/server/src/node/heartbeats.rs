@@ -44,7 +44,7 @@ impl Heartbeats {
             // One that takes too long is given up: the next one may find a connection that works.
             let renewed = match self.clock.deadline(self.lease.heartbeat * 2, self.store.heartbeat(self.life)).await {
                 Ok(Ok(beat)) if beat.alive => {
-                    self.tell_clock(&beat, &mut wrong_clock);
+                    self.tell_clock(sent, &beat, &mut wrong_clock);
                     if let Some(look_at) = self.renewed(sent, &beat).await {
                         next = next.min(look_at);
                     }
@@ -98,9 +98,9 @@ impl Heartbeats {
 
     /// The store's clock was read after the heartbeat was sent and before it came back, so this clock is behind it by
     /// no more than that took, and never ahead: nothing is sent before it is due.
-    fn tell_clock(&self, beat: &Heartbeat, wrong_clock: &mut bool) {
+    fn tell_clock(&self, sent: Uptime, beat: &Heartbeat, wrong_clock: &mut bool) {
         let (Some(setter), Some(now)) = (&self.setter, beat.clock) else { return };
-        let ahead = setter.set(now);
+        let ahead = setter.set(now, self.clock.uptime().since(sent));
         let wrong = ahead.abs() >= FAR_AHEAD;
         if wrong && !*wrong_clock {
             tracing::warn!(milliseconds = ahead, "the store's clock is far from this machine's; the store's counts");

@@ -154,7 +154,8 @@ impl Node {
             return Err(Error::Failed("the life was ended as soon as it began".to_owned()));
         }
         if let (Some(setter), Some(now)) = (&setter, beat.clock) {
-            setter.set(now);
+            // Nothing was known before.
+            setter.set(now, Duration::ZERO);
         }
         let mut standing = Standing::new(lease, begun);
         // Nobody has been silent for long yet.
