@@ -155,7 +155,6 @@ mod tests {
                 database: None,
                 fsync_p50: 400,
                 fsync_p99: 900,
-                database: None,
             },
         }
     }
