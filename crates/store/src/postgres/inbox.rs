@@ -152,16 +152,16 @@ async fn find(
                     found.total, found.id, found.partner, found.key, found.payload
              FROM (VALUES (1)) AS one LEFT JOIN (
                  SELECT oldest.id, oldest.total, oldest.place, i.partner, left(i.idempotency_key, $6) AS key,
-                        CASE WHEN i.weight <= $5 THEN i.payload END AS payload,
-                        sum(least(i.weight, $5)) OVER (ORDER BY oldest.id ROWS UNBOUNDED PRECEDING)
-                        - least(i.weight, $5) AS before
+                        CASE WHEN i.weight <= $5::bigint THEN i.payload END AS payload,
+                        sum(least(i.weight, $5::bigint)) OVER (ORDER BY oldest.id ROWS UNBOUNDED PRECEDING)
+                        - least(i.weight, $5::bigint) AS before
                  FROM (SELECT id, count(*) OVER () AS total, row_number() OVER (ORDER BY id) AS place
                        FROM (SELECT id FROM inbox WHERE transaction >= $1
                              UNION ALL SELECT id FROM inbox WHERE transaction = ANY ($2)
                              ORDER BY id LIMIT $3::bigint + 1) AS unseen) AS oldest
                  CROSS JOIN LATERAL (SELECT partner, idempotency_key, payload, octet_length(payload)::bigint AS weight
                                      FROM inbox WHERE id = oldest.id) AS i) AS found
-             ON found.before < $4 AND found.place <= $3::bigint
+             ON found.before < $4::bigint AND found.place <= $3::bigint
              ORDER BY found.id",
             &[&begin, &running, &sql_count(look.rows), &sql_count(look.bytes), &sql_count(look.payload), &KEY_CHARS],
         )
