@@ -1,6 +1,6 @@
 //! Drains what was published from within other transactions of the database (`capa_webhooks.publish`).
 //!
-//! Every node does, at the same time: it looks, judges each event by the same code as the API ([`publishing`]), and has it
+//! Every node does, at the same time: it looks, judges each event by the same code as the API (`api::publishing`), and has it
 //! accepted through the [`ingest`](crate::ingest), or refused. The store sees to it that no event is accepted twice or
 //! lost; here is only decided when to look.
 //!

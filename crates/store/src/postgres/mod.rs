@@ -21,7 +21,7 @@
 //! [`Error::InDoubt`](crate::Error::InDoubt), never a guess.
 //!
 //! **Who owns a row.** The life of a node that holds it in memory, until that life has ended. Lives end by themselves, or are
-//! ended by others who saw their counter stand still ([`PostgresStore::end_silent`]). Taking over is a sweep that never
+//! ended by others who saw their counter stand still ([`Store::end_silent`](crate::Store::end_silent)). Taking over is a sweep that never
 //! ends: every heartbeat frees what belongs to nobody alive, so a commit that lands after its life was ended is freed by the
 //! next one.
 //!
