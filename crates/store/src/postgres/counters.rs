@@ -1,7 +1,7 @@
 //! How many notifications there are, by partner, hour of acceptance, event and status.
 //!
-//! Nothing that many write to is changed: a transaction appends its deltas, and every few thousand of them are added up
-//! and removed (`fold_1`). Whoever asks adds both. Exactness rests on epochs: every writer holds the epoch that it writes under
+//! Nothing that many write to is changed: a transaction appends its deltas in one row, and those of every few thousand events
+//! are added up and removed (`fold_1`). Whoever asks adds both. Exactness rests on epochs: every writer holds the epoch that it writes under
 //! until its transaction ends, and only an epoch that nobody holds is folded, whole. So a fold begins where the last one
 //! ended, and does not walk over what is gone.
 
@@ -18,8 +18,8 @@ use uuid::Uuid;
 /// Milliseconds of an hour.
 pub(super) const HOUR: i64 = 3_600_000;
 
-/// Events and outcomes after which a node folds.
-const FOLD_AT: usize = 8192;
+/// Events and outcomes after which a node folds: whoever asks for a total reads the deltas of as many.
+const FOLD_AT: usize = 4096;
 
 /// How much this node has counted since it last had the deltas folded.
 #[derive(Default)]
@@ -83,14 +83,17 @@ pub(super) async fn moved(
     let from: Vec<&str> = moves.iter().map(|(.., from)| from.as_str()).collect();
     session
         .execute(
-            "INSERT INTO deltas (epoch, partner, hour, event, pending, sent, failed, not_sent)
-             SELECT $1, partner, hour, event, sum(sign) FILTER (WHERE status = 'PENDING'),
-                    sum(sign) FILTER (WHERE status = 'SENT'), sum(sign) FILTER (WHERE status = 'FAILED'),
-                    sum(sign) FILTER (WHERE status = 'NOT_SENT')
-             FROM unnest($2::uuid[], $3::integer[], $4::text[], $5::text[]) AS moved (partner, hour, event, status_before)
-             CROSS JOIN LATERAL (VALUES (status_before, -1), ($6::text, 1), ('PENDING', 0), ('SENT', 0), ('FAILED', 0),
-                                        ('NOT_SENT', 0)) AS each (status, sign)
-             GROUP BY partner, hour, event",
+            "INSERT INTO deltas (epoch, each)
+             SELECT $1, array_agg(d) FROM (
+                 SELECT ROW (partner, hour, event, sum(sign) FILTER (WHERE status = 'PENDING'),
+                             sum(sign) FILTER (WHERE status = 'SENT'), sum(sign) FILTER (WHERE status = 'FAILED'),
+                             sum(sign) FILTER (WHERE status = 'NOT_SENT'))::delta AS d
+                 FROM unnest($2::uuid[], $3::integer[], $4::text[], $5::text[])
+                     AS moved (partner, hour, event, status_before)
+                 CROSS JOIN LATERAL (VALUES (status_before, -1), ($6::text, 1), ('PENDING', 0), ('SENT', 0), ('FAILED', 0),
+                                            ('NOT_SENT', 0)) AS signed (status, sign)
+                 GROUP BY partner, hour, event) AS sums
+             HAVING count(*) > 0",
             &[&epoch, &partners, &hours, &events, &from, &to.map(Status::as_str)],
         )
         .await?;

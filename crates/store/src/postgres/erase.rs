@@ -76,8 +76,11 @@ async fn erase(session: &mut Session, id: PartnerId, limit: usize, now: Timestam
                  SET started_at = excluded.started_at, duration_us = 0, class = 'not_sent', http_status = NULL,
                      detail = NULL, next_due = NULL, result = 'NOT_SENT', reason = excluded.reason),
              counted AS (
-                 INSERT INTO deltas (epoch, partner, hour, event, pending, sent, failed, not_sent)
-                 SELECT $5, $1, accepted_at / 3600000, event, -count(*), 0, 0, count(*) FROM gone GROUP BY 3, 4)
+                 INSERT INTO deltas (epoch, each)
+                 SELECT $5, array_agg(d) FROM (
+                     SELECT ROW ($1::uuid, accepted_at / 3600000, event, -count(*), 0, 0, count(*))::delta AS d
+                     FROM gone GROUP BY accepted_at / 3600000, event) AS sums
+                 HAVING count(*) > 0)
              SELECT count(*) FROM gone",
             &[&partner, &sql_count(limit), &now.as_millis(), &NotSent::PartnerErased.as_str(), &epoch],
         )

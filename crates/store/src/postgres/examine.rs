@@ -124,7 +124,7 @@ async fn miscounted(session: &mut Session) -> Result<Vec<Violation>, Fault> {
                         sum(not_sent) AS not_sent
                  FROM (SELECT partner, hour, event, pending, sent, failed, not_sent FROM counters
                        UNION ALL
-                       SELECT partner, hour, event, pending, sent, failed, not_sent FROM deltas) AS both_of_them
+                       SELECT partner, hour, event, pending, sent, failed, not_sent FROM each_delta) AS both_of_them
                  GROUP BY 1, 2, 3)
              SELECT DISTINCT partner FROM recount FULL JOIN counted USING (partner, hour, event)
              WHERE (coalesce(recount.pending, 0), coalesce(recount.sent, 0), coalesce(recount.failed, 0),

@@ -129,9 +129,11 @@ async fn count_out(session: &mut Session, epoch: i64, counts: &[Row]) -> Result<
         let (status, count): (Option<&str>, i64) = (row.try_get(3)?, row.try_get(4)?);
         session
             .execute(
-                "INSERT INTO deltas (epoch, partner, hour, event, pending, sent, failed, not_sent)
-                 VALUES ($1, $2, $3, $4, 0, CASE $5::text WHEN 'SENT' THEN -$6::bigint ELSE 0 END,
-                         CASE $5 WHEN 'FAILED' THEN -$6 ELSE 0 END, CASE $5 WHEN 'NOT_SENT' THEN -$6 ELSE 0 END)",
+                "INSERT INTO deltas (epoch, each)
+                 VALUES ($1, ARRAY[ROW ($2::uuid, $3::integer, $4::text, 0,
+                         CASE $5::text WHEN 'SENT' THEN -$6::bigint ELSE 0 END,
+                         CASE $5 WHEN 'FAILED' THEN -$6 ELSE 0 END,
+                         CASE $5 WHEN 'NOT_SENT' THEN -$6 ELSE 0 END)::delta])",
                 &[&epoch, &partner, &hour, &event, &status, &count],
             )
             .await?;

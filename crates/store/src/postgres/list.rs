@@ -45,7 +45,7 @@ pub(super) async fn backlog(session: &mut Session) -> Result<Backlog, Fault> {
                  SELECT partner, hour, sum(pending) AS pending FROM (
                      SELECT partner, hour, pending FROM counters WHERE pending <> 0
                      UNION ALL
-                     SELECT partner, hour, pending FROM deltas WHERE epoch > (SELECT upto FROM folded)) AS each
+                     SELECT partner, hour, pending FROM each_delta WHERE epoch > (SELECT upto FROM folded)) AS each
                  GROUP BY partner, hour HAVING sum(pending) <> 0),
              begin AS (SELECT partner, min(hour) AS hour FROM sums WHERE pending > 0 GROUP BY partner)
              SELECT (SELECT coalesce(sum(pending), 0)::bigint FROM sums),
@@ -143,7 +143,7 @@ async fn counted(session: &mut Session, query: &ListQuery, first: Option<i64>, e
              SELECT event, pending, sent, failed, not_sent FROM counters
              WHERE partner = $1 AND hour >= $2 AND hour < $3
              UNION ALL
-             SELECT event, pending, sent, failed, not_sent FROM deltas
+             SELECT event, pending, sent, failed, not_sent FROM each_delta
              WHERE epoch = ANY (ARRAY(SELECT generate_series(upto + 1, (SELECT last_value FROM epochs)) FROM folded))
              AND partner = $1 AND hour >= $2 AND hour < $3) AS each
          WHERE $4::text IS NULL OR event = $4"

@@ -1,7 +1,7 @@
 -- The tables of Capa Webhooks. Times are milliseconds since the Unix epoch; ids are UUIDs.
 --
 -- What an event costs (happy path): one row each in notifications and attempts, one in queue that is gone again when the
--- event is settled, and for each batch a few rows of deltas. Each index here says who reads it.
+-- event is settled, and for each batch a row of deltas. Each index here says who reads it.
 --
 -- Ids of notifications are UUIDv7 and so begin with their time: a day is a range of ids. notifications, attempts and cycles
 -- are cut into one partition for each day, by the id of the notification. A lookup by id reads one of them, and what is
@@ -196,18 +196,26 @@ CREATE TABLE counters (
 CREATE INDEX counters_pending ON counters (partner, hour) WHERE pending <> 0;
 
 -- What is still to be added to the counters: no row that many write to is changed. Every transaction writes its deltas under
--- the epoch of its beginning (see the functions); an epoch that nobody writes to any more is added up and removed.
+-- the epoch of its beginning (see the functions); an epoch that nobody writes to any more is added up and removed. One row
+-- holds all of a transaction: a batch of a hundred partners would pay for a hundred rows.
+CREATE TYPE delta AS (
+    partner  uuid,
+    hour     integer,
+    event    text,
+    pending  integer,
+    sent     integer,
+    failed   integer,
+    not_sent integer
+);
 CREATE TABLE deltas (
-    epoch    bigint  NOT NULL,
-    partner  uuid    NOT NULL,
-    hour     integer NOT NULL,
-    pending  integer NOT NULL,
-    sent     integer NOT NULL,
-    failed   integer NOT NULL,
-    not_sent integer NOT NULL,
-    event    text    NOT NULL
+    epoch bigint  NOT NULL,
+    each  delta[] NOT NULL
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000);
-CREATE INDEX deltas_by_epoch ON deltas (epoch, partner);
+CREATE INDEX deltas_by_epoch ON deltas (epoch);
+-- The deltas one by one.
+CREATE VIEW each_delta AS
+    SELECT deltas.epoch, d.partner, d.hour, d.event, d.pending, d.sent, d.failed, d.not_sent
+    FROM deltas CROSS JOIN LATERAL unnest(deltas.each) AS d;
 CREATE SEQUENCE epochs;
 SELECT setval('epochs', 1);
 CREATE TABLE folded (

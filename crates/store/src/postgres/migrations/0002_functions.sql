@@ -41,10 +41,10 @@ BEGIN
         EXIT WHEN NOT pg_try_advisory_xact_lock(4854322862930100224 + next);
         done := next;
     END LOOP;
-    WITH gone AS (DELETE FROM deltas WHERE epoch <= done AND epoch > (SELECT upto FROM folded) RETURNING *),
-         sums AS (SELECT partner, hour, event, sum(pending) AS pending, sum(sent) AS sent, sum(failed) AS failed,
-                         sum(not_sent) AS not_sent
-                  FROM gone GROUP BY partner, hour, event)
+    WITH gone AS (DELETE FROM deltas WHERE epoch <= done AND epoch > (SELECT upto FROM folded) RETURNING each),
+         sums AS (SELECT d.partner, d.hour, d.event, sum(d.pending) AS pending, sum(d.sent) AS sent,
+                         sum(d.failed) AS failed, sum(d.not_sent) AS not_sent
+                  FROM gone CROSS JOIN LATERAL unnest(gone.each) AS d GROUP BY d.partner, d.hour, d.event)
     INSERT INTO counters AS c (partner, hour, event, pending, sent, failed, not_sent)
     SELECT * FROM sums WHERE (pending, sent, failed, not_sent) <> (0, 0, 0, 0)
     ON CONFLICT (partner, hour, event) DO UPDATE
@@ -182,9 +182,11 @@ BEGIN
         SELECT partner, id, 1, 1, '00000000-0000-0000-0000-000000000000'::uuid, now, 0, 'not_sent', 'NOT_SENT', reason
         FROM input WHERE reason IS NOT NULL),
     counted AS (
-        INSERT INTO deltas (epoch, partner, hour, event, pending, sent, failed, not_sent)
-        SELECT epoch_taken, partner, now / 3600000, event, count(*) FILTER (WHERE reason IS NULL), 0, 0, count(reason)
-        FROM input GROUP BY partner, event)
+        INSERT INTO deltas (epoch, each)
+        SELECT epoch_taken, array_agg(d) FROM (
+            SELECT ROW (partner, now / 3600000, event, count(*) FILTER (WHERE reason IS NULL), 0, 0, count(reason))::delta AS d
+            FROM input GROUP BY partner, event) AS sums
+        HAVING count(*) > 0)
     SELECT count(*) INTO made FROM input;
     IF made + refused < cardinality(ids) THEN
         RETURN QUERY SELECT t.place, NULL::uuid, NULL::text, NULL::boolean
@@ -234,10 +236,12 @@ BEGIN
             http_status = excluded.http_status, detail = excluded.detail, next_due = excluded.next_due,
             result = excluded.result, reason = excluded.reason),
     counted AS (
-        INSERT INTO deltas (epoch, partner, hour, event, pending, sent, failed, not_sent)
-        SELECT epoch_taken, partner, accepted_at / 3600000, event, -count(*), count(*) FILTER (WHERE result = 'SENT'),
-               count(*) FILTER (WHERE result = 'FAILED'), count(*) FILTER (WHERE result = 'NOT_SENT')
-        FROM ended GROUP BY partner, accepted_at / 3600000, event)
+        INSERT INTO deltas (epoch, each)
+        SELECT epoch_taken, array_agg(d) FROM (
+            SELECT ROW (partner, accepted_at / 3600000, event, -count(*), count(*) FILTER (WHERE result = 'SENT'),
+                        count(*) FILTER (WHERE result = 'FAILED'), count(*) FILTER (WHERE result = 'NOT_SENT'))::delta AS d
+            FROM ended GROUP BY partner, accepted_at / 3600000, event) AS sums
+        HAVING count(*) > 0)
     SELECT array_agg(place) INTO applied FROM (SELECT place FROM ended UNION ALL SELECT place FROM moved) AS all_applied;
     applied := coalesce(applied, '{}');
     IF cardinality(applied) = cardinality(ids) THEN
@@ -268,9 +272,11 @@ BEGIN
         SELECT partner, id, cycle, number, of_life, started_at, duration_us, class, http_status, detail FROM late
         WHERE place NOT IN (SELECT place FROM ended)
         ON CONFLICT (partner, id, cycle, number, life) DO NOTHING)
-    INSERT INTO deltas (epoch, partner, hour, event, pending, sent, failed, not_sent)
-    SELECT epoch_taken, partner, accepted_at / 3600000, event, -count(*), count(*), 0, 0
-    FROM ended GROUP BY partner, accepted_at / 3600000, event;
+    INSERT INTO deltas (epoch, each)
+    SELECT epoch_taken, array_agg(d) FROM (
+        SELECT ROW (partner, accepted_at / 3600000, event, -count(*), count(*), 0, 0)::delta AS d
+        FROM ended GROUP BY partner, accepted_at / 3600000, event) AS sums
+    HAVING count(*) > 0;
     RETURN applied;
 END $$;
 
