@@ -9,12 +9,13 @@ use capa_webhooks_core::engine::Input;
 use capa_webhooks_core::engine::words::LaneLimits;
 use capa_webhooks_core::id::PartnerId;
 use std::collections::HashSet;
+use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 /// Starts the task. It ends when the set that it comes in is dropped.
 pub(super) fn start(
-    context: Context,
+    context: Arc<Context>,
     reports: mpsc::UnboundedSender<Input>,
 ) -> (mpsc::UnboundedSender<PartnerId>, JoinSet<()>) {
     let (sender, receiver) = mpsc::unbounded_channel();
@@ -25,7 +26,7 @@ pub(super) fn start(
 }
 
 async fn run(
-    context: Context,
+    context: Arc<Context>,
     mut wanted: mpsc::UnboundedReceiver<PartnerId>,
     again: mpsc::UnboundedSender<PartnerId>,
     reports: mpsc::UnboundedSender<Input>,

@@ -37,8 +37,7 @@ const STEPS: usize = 1024;
 /// How long to wait before the store is asked again after it failed.
 const STORE_PAUSE: Duration = Duration::from_millis(250);
 
-/// What the driver and its attempts work with.
-#[derive(Clone)]
+/// What the driver and its attempts work with; all of them share one.
 pub struct Context {
     /// The truth.
     pub store: Arc<dyn Store>,
@@ -132,6 +131,7 @@ impl Inbox {
 
     /// Starts an engine that reads this inbox.
     pub fn start(self, context: Context, limits: Limits, wake: Wake) -> Running {
+        let context = Arc::new(context);
         let (drain, draining) = watch::channel(false);
         let (records, recorder) = recorder::start(context.clone(), self.sender.clone());
         let (limits_of, telling) = limits::start(context.clone(), self.sender.clone());
@@ -167,7 +167,7 @@ struct Driver {
     comparing: Comparing,
     /// What the store says of what is owned, when it was asked.
     owned: mpsc::UnboundedReceiver<Told>,
-    context: Context,
+    context: Arc<Context>,
 }
 
 impl Driver {

@@ -13,6 +13,7 @@ use capa_webhooks_core::engine::Input;
 use capa_webhooks_core::engine::words::{Record, Recorded};
 use capa_webhooks_store::Error;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use std::sync::Arc;
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 
 /// The most outcomes in one transaction.
@@ -23,14 +24,18 @@ type Turn<'a> = Option<SemaphorePermit<'a>>;
 
 /// Starts the recorder; it ends when all senders are gone and everything is recorded.
 pub(super) fn start(
-    context: Context,
+    context: Arc<Context>,
     reports: mpsc::UnboundedSender<Input>,
 ) -> (mpsc::UnboundedSender<Record>, tokio::task::JoinHandle<()>) {
     let (sender, receiver) = mpsc::unbounded_channel();
     (sender, tokio::spawn(run(context, receiver, reports)))
 }
 
-async fn run(context: Context, mut records: mpsc::UnboundedReceiver<Record>, reports: mpsc::UnboundedSender<Input>) {
+async fn run(
+    context: Arc<Context>,
+    mut records: mpsc::UnboundedReceiver<Record>,
+    reports: mpsc::UnboundedSender<Input>,
+) {
     let turns = Semaphore::new(context.store.batches().min(Semaphore::MAX_PERMITS));
     let mut under_way = FuturesUnordered::new();
     let mut open = true;
