@@ -17,6 +17,8 @@ pub(crate) struct Sizes {
     /// Time of load beside receivers that hang; longer than an attempt's time-out.
     pub(crate) long: Duration,
     pub(crate) connections: usize,
+    /// Connections of a crowd of callers: what is reached when more events wait than one fsync can hold up.
+    pub(crate) crowd: usize,
     /// The larger number of partners that are loaded.
     pub(crate) many: usize,
     /// Partners of a filled store, and of the one with dead receivers.
@@ -81,6 +83,7 @@ impl Sizes {
             warm_up: Duration::from_secs(1),
             long: Duration::from_secs(20),
             connections: 64,
+            crowd: 256,
             many: 100,
             partners: 1_000,
             stored: 5_000_000,
@@ -103,6 +106,7 @@ impl Sizes {
             warm_up: Duration::ZERO,
             long: Duration::from_millis(500),
             connections: 8,
+            crowd: 16,
             many: 10,
             partners: 20,
             stored: 2_000,
@@ -127,6 +131,7 @@ impl Sizes {
             && self.warm_up >= other.warm_up
             && self.long >= other.long
             && self.connections >= other.connections
+            && self.crowd >= other.crowd
             && self.many >= other.many
             && self.partners >= other.partners
             && self.stored >= other.stored
