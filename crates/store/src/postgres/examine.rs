@@ -1,8 +1,8 @@
 //! Proving what the store promises, on a live store, within one transaction that reads.
 //!
 //! Every notification, queue row and fact is checked. Of the sealed values, every data key, secret, URL and the payload
-//! of every pending notification is opened; of the other notifications (payload and attempts) every one up to
-//! [`MOST_OPENED`], and a sample of about that many beyond.
+//! of every pending notification is opened; of the other notifications (payload and attempts) and of what was refused of
+//! the inbox every one up to [`MOST_OPENED`], and a sample of about that many beyond.
 
 use super::PostgresStore;
 use super::connect::READ_WHOLE;
@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
 use tokio_postgres::Row;
 
-/// Settled notifications whose sealed values are opened.
+/// Settled notifications whose sealed values are opened, and refusals.
 const MOST_OPENED: i64 = 250_000;
 /// Violations of a kind that are reported.
 const MOST_REPORTED: usize = 100;
@@ -163,7 +163,7 @@ async fn unreadable(session: &mut Session, ring: &Keyring, notifications: u64) -
             }
         }
     }
-    let step = i64::try_from(notifications).unwrap_or(i64::MAX) / MOST_OPENED + 1;
+    let step = one_in(i64::try_from(notifications).unwrap_or(i64::MAX));
     let sample = format!("(hashtextextended(n.id::text, 0) % {step} = 0)");
     let pending = "EXISTS (SELECT FROM queue q WHERE q.partner = n.partner AND q.id = n.id)";
     let sql = format!("SELECT n.partner, n.id, n.sealed FROM notifications n WHERE {sample} OR {pending}");
@@ -190,7 +190,33 @@ async fn unreadable(session: &mut Session, ring: &Keyring, notifications: u64) -
         Ok(())
     })
     .await?;
+    unreadable_refusals(session, &keys, &mut found).await?;
     Ok(found.violations())
+}
+
+/// Events that were refused of the inbox and do not open.
+async fn unreadable_refusals(
+    session: &mut Session,
+    keys: &HashMap<PartnerId, PartnerKeys>,
+    found: &mut Unreadable,
+) -> Result<(), Fault> {
+    let row = session.query_one("SELECT count(*) FROM inbox_refused WHERE sealed IS NOT NULL", &[]).await?;
+    let step = one_in(row.try_get(0)?);
+    let sql = format!("SELECT partner, id, sealed FROM inbox_refused WHERE sealed IS NOT NULL AND id % {step} = 0");
+    each(session, "refusals", &sql, |row| {
+        let (partner, id) = (PartnerId::new(row.try_get(0)?), row.try_get(1)?);
+        let Some(keys) = keys.get(&partner) else { return Ok(()) };
+        if keys.open(&Place::Refused(partner, id), row.try_get(2)?).is_err() {
+            found.add("inbox_refused", &id);
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// One in so many is opened of so many.
+fn one_in(count: i64) -> i64 {
+    count / MOST_OPENED + 1
 }
 
 /// Whether an attempt's row opens that goes on with cycle, number, life and detail.

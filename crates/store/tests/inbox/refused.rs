@@ -4,7 +4,7 @@ use crate::fixture::{LOOK, client, count, drain, judged, payload, publish, refus
 use capa_webhooks_core::id::PartnerId;
 use capa_webhooks_core::notification::Status;
 use capa_webhooks_store::conformance::fixture::{event, everything, for_an_hour};
-use capa_webhooks_store::{Accept, Accepted, Expiry, Store as _};
+use capa_webhooks_store::{Accept, Accepted, Expiry, Store as _, Violation};
 
 #[tokio::test]
 async fn an_idempotency_key_counts_for_both_ways() {
@@ -88,6 +88,26 @@ async fn nothing_drained_stays_in_plain_text_and_refusals_expire() {
     assert!(scene.store().expire(expire(now)).await.unwrap().more);
     scene.store().expire(expire(now)).await.unwrap();
     assert_eq!(count(&other, "inbox_refused").await, 0);
+}
+
+#[tokio::test]
+async fn what_was_refused_is_proved_to_open() {
+    let (mut scene, partner) = scene().await;
+    let other = client(&scene).await;
+    let (moved, sound) = (publish(&other, partner, 1).await, publish(&other, partner, 2).await);
+    let erased = scene.partner().await;
+    publish(&other, erased, 3).await;
+    let refusals = scene.store().inbox(LOOK).await.unwrap().into_iter().map(refusal).collect();
+    assert_eq!(scene.store().refuse_inbox(refusals, scene.now).await.unwrap(), 3);
+    while scene.store().erase_partner(erased, 100, scene.now).await.unwrap() != capa_webhooks_store::Erased::Done {}
+    scene.assert_healthy().await;
+    // Sealed under the same key, but for another row.
+    let sql =
+        "UPDATE capa_webhooks.inbox_refused SET sealed = (SELECT sealed FROM capa_webhooks.inbox_refused WHERE id = $2)
+               WHERE id = $1";
+    assert_eq!(other.execute(sql, &[&moved.0, &sound.0]).await.unwrap(), 1);
+    let found = scene.store().examine().await.unwrap().violations;
+    assert_eq!(found, [Violation::Unreadable { table: "inbox_refused", id: moved.0.to_string() }]);
 }
 
 fn hex(text: &str) -> String {
