@@ -48,7 +48,7 @@ const CAMPAIGNS: [Campaign; 5] = [
         what: "kills, stops and cuts off real nodes, and their database with --store postgres; nothing may be lost",
         arguments: RUN_NODES,
         amount: |args| match args.store {
-            Engine::Sqlite => nodes(args, "--store sqlite --seconds 300 --kills 40 --stops 12 --cuts 24"),
+            Engine::Sqlite => nodes(args, "--store sqlite --seconds 300 --kills 40 --stops 12 --cuts 24 --changes 60"),
             // How much it is by itself is what is asked of it.
             Engine::Postgres => nodes(args, "--store postgres"),
         },
@@ -69,7 +69,8 @@ const CAMPAIGNS: [Campaign; 5] = [
 const NODES: &str = "nodes";
 const RUN_NODES: &[&str] = &["run", "--release", "-p", "capa-webhooks-campaign", "--"];
 /// Faults under the lease of 15 s.
-const LEASE: &str = "--store postgres --lease 15 --seconds 240 --kills 6 --stops 3 --cuts 4 --restarts 1 --failovers 1";
+const LEASE: &str =
+    "--store postgres --lease 15 --seconds 240 --kills 6 --stops 3 --cuts 4 --restarts 1 --failovers 1 --changes 40";
 
 /// What a campaign of nodes is run with. Arguments that were given come last, and so win.
 fn nodes(args: &Args, words: &str) -> Vec<String> {

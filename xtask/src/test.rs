@@ -28,7 +28,7 @@ const STAGES: [Stage; 4] = [
 
 /// A share of the campaign of `cargo xtask prove --store postgres`, of about two minutes.
 const CAMPAIGN: &str = "run -p capa-webhooks-campaign -- --store postgres --seconds 75 --kills 8 --stops 3 --cuts 8 \
-                        --restarts 2 --failovers 1";
+                        --restarts 2 --failovers 1 --changes 15";
 
 /// What of the suite does not run over PostgreSQL, by a part of its name, and why.
 const NOT_OVER_POSTGRES: [(&str, &str); 3] = [

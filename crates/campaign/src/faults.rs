@@ -1,11 +1,12 @@
 //! The faults. Each kind has a thread and a generator of its own, so they overlap, and one seed gives one campaign.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use capa_webhooks_cluster::{Moment, Proxy};
 
+use crate::changes::Changing;
 use crate::ground::{Database, Ground};
 use crate::ledger::{Kind, Ledger, Millis, Span, now};
 use crate::node::{Held, Nodes};
@@ -33,7 +34,9 @@ pub(crate) struct Stage<'a> {
 impl Stage<'_> {
     /// Lets all faults fall, and returns when the last has.
     pub(crate) fn fall(&self) -> Result<()> {
-        let Options { kills, stops, cuts, restarts, failovers, .. } = *self.options;
+        let Options { kills, stops, cuts, restarts, failovers, changes, .. } = *self.options;
+        let Self { nodes, receiver, ledger, ended, .. } = *self;
+        let changing = Changing { nodes, receiver, ledger, ended, last: AtomicU64::new(0) };
         let database = self.ground.database();
         // Without a database all cuts are from the receiver.
         let (cut_database, cut_receiver) = if database.is_some() { (cuts.div_ceil(2), cuts / 2) } else { (0, cuts) };
@@ -42,6 +45,8 @@ impl Stage<'_> {
                 scope.spawn(|| self.again_and_again(1, kills, |random| self.kill(random))),
                 scope.spawn(|| self.again_and_again(2, stops, |random| self.stop(random))),
                 scope.spawn(|| self.again_and_again(3, cut_receiver, |random| self.cut_receiver(random))),
+                // No fault, but spread over the campaign as they are.
+                scope.spawn(|| self.again_and_again(7, changes, |random| changing.change(random))),
             ];
             if let Some(database) = database {
                 let cut = move || self.again_and_again(4, cut_database, |random| self.cut_database(database, random));

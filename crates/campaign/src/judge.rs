@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 
 use crate::freeing;
+use crate::in_force;
 use crate::ledger::{Broken, Event, Kind, Millis, Seen, Span};
 use crate::report::Report;
 use crate::trace::{Attempt, Freed, Life, Trace};
@@ -20,7 +21,7 @@ const FREED_AFTER: Duration = Duration::from_secs(5);
 /// A request lies with the receiver before it is read and noted: after an attempt that was answered no longer than the
 /// store's clock may lag on a node, and after one that was not, or whose process is gone, a little longer.
 const LAG: Millis = 1_000;
-const LATE: Millis = 2_000;
+pub(crate) const LATE: Millis = 2_000;
 /// Times are noted in whole milliseconds.
 const ROUNDING: Millis = 2;
 
@@ -36,10 +37,13 @@ pub(crate) fn missing(seen: &Seen) -> usize {
     seen.events.values().filter(|event| event.accepted.is_some() && event.deliveries.is_empty()).count()
 }
 
-/// Users and ids of what came more than once: the attempts of these must be known to judge.
+/// Users and ids of what came more than once, or by older settings: the attempts of these must be known to judge.
 pub(crate) fn repeated(seen: &Seen) -> Vec<(String, String)> {
-    let several = seen.events.iter().filter(|(_, event)| event.deliveries.len() > 1);
-    several.map(|(user, event)| (user.clone(), event.deliveries[0].id.clone())).collect()
+    let suspects = in_force::suspects(seen);
+    let wanted = seen.events.iter().filter(|(_, event)| {
+        event.deliveries.len() > 1 || event.deliveries.iter().any(|delivery| suspects.contains(&delivery.id))
+    });
+    wanted.map(|(user, event)| (user.clone(), event.deliveries[0].id.clone())).collect()
 }
 
 /// Judges what was seen. `lease` is that of the nodes, of which there are so many.
@@ -53,14 +57,18 @@ pub(crate) fn judge(seen: &Seen, evidence: &Evidence, lease: Duration, nodes: us
         Evidence::File(_) => HashMap::new(),
         Evidence::Database(trace) => excuses(seen, trace, lease, nodes, &mut report)?,
     };
-    for (user, event) in &seen.events {
-        let id = event.deliveries.first().map(|delivery| delivery.id.as_str()).unwrap_or_default();
-        one(user, event, &mut report)?;
+    let attempts_of = |id: &str| {
         let attempts = match evidence {
             Evidence::File(attempts) => attempts.get(id),
             Evidence::Database(trace) => trace.attempts.get(id),
         };
-        let attempts = attempts.map(Vec::as_slice).unwrap_or_default();
+        attempts.map(Vec::as_slice).unwrap_or_default()
+    };
+    report.in_force = in_force::judge(seen, attempts_of)?;
+    for (user, event) in &seen.events {
+        let id = event.deliveries.first().map(|delivery| delivery.id.as_str()).unwrap_or_default();
+        one(user, event, &mut report)?;
+        let attempts = attempts_of(id);
         within_schedule(user, attempts)?;
         if event.deliveries.len() < 2 {
             continue;
@@ -97,12 +105,16 @@ fn within_schedule(user: &str, attempts: &[Attempt]) -> Result<()> {
 
 /// The deliveries that no record explains; each record explains one.
 fn unrecorded(event: &Event, attempts: &[Attempt]) -> Vec<Millis> {
-    let window = |attempt: &Attempt| Span {
-        from: attempt.ran.from.saturating_sub(ROUNDING),
-        until: attempt.ran.until + if attempt.answered { LAG } else { LATE },
-    };
     let moments = event.deliveries.iter().map(|delivery| delivery.at).collect();
     explain(moments, &attempts.iter().map(window).collect::<Vec<_>>()).1
+}
+
+/// When the receiver may have noted the delivery of a recorded attempt.
+pub(crate) fn window(attempt: &Attempt) -> Span {
+    Span {
+        from: attempt.ran.from.saturating_sub(ROUNDING),
+        until: attempt.ran.until + if attempt.answered { LAG } else { LATE },
+    }
 }
 
 /// Gives each span at most one of the moments within it, so that as few as possible are left. The spans that got one, and
@@ -207,8 +219,12 @@ mod tests {
 
     const LEASE: Duration = Duration::from_secs(3);
 
+    fn delivery(id: &str, at: u64) -> Delivery {
+        Delivery { id: id.to_owned(), at, settings: 0, second: at / 1000 }
+    }
+
     fn seen(deliveries: &[u64], faults: &[(Kind, u64)]) -> Seen {
-        let delivered = deliveries.iter().map(|at| Delivery { id: "id".to_owned(), at: *at }).collect();
+        let delivered = deliveries.iter().map(|at| delivery("id", *at)).collect();
         let event = Event { accepted: Some("id".to_owned()), deliveries: delivered };
         let faults = faults.iter().map(|(kind, at)| (*kind, Span { from: *at, until: *at })).collect();
         Seen { events: [("u".to_owned(), event)].into(), faults, ..Seen::default() }
@@ -241,7 +257,7 @@ mod tests {
         let nothing = Evidence::File(HashMap::new());
         refused(&lost, &nothing, "never delivered");
         assert_eq!(missing(&lost), 1);
-        lost.events.get_mut("u").unwrap().deliveries.push(Delivery { id: "other".to_owned(), at: 1 });
+        lost.events.get_mut("u").unwrap().deliveries.push(delivery("other", 1));
         refused(&lost, &nothing, "several ids");
     }
 

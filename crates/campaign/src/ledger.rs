@@ -50,6 +50,8 @@ pub(crate) struct Seen {
     pub(crate) retried: u64,
     /// When who could not work.
     pub(crate) disturbed: Vec<Disturbed>,
+    /// Tries to change a partner's settings, in their order.
+    pub(crate) changes: Vec<Change>,
     /// The lives that were killed or stopped, and when.
     pub(crate) broken: Vec<Broken>,
 }
@@ -60,6 +62,17 @@ pub(crate) struct Disturbed {
     /// `None`: all of them, because the database was away.
     pub(crate) node: Option<usize>,
     pub(crate) span: Span,
+}
+
+/// A try to change a partner's settings.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Change {
+    /// The partner's name.
+    pub(crate) partner: &'static str,
+    /// Which of the tries, of those for all partners.
+    pub(crate) number: u64,
+    /// When a node said that it was done; without that it may have been.
+    pub(crate) confirmed: Option<Millis>,
 }
 
 /// A life that was killed or stopped.
@@ -84,6 +97,10 @@ pub(crate) struct Event {
 pub(crate) struct Delivery {
     pub(crate) id: String,
     pub(crate) at: Millis,
+    /// The number of the change of settings by which it was sent; 0 is what the partner began with.
+    pub(crate) settings: u64,
+    /// In which second of the store's clock the attempt began, as the request says.
+    pub(crate) second: u64,
 }
 
 impl Ledger {
@@ -99,8 +116,7 @@ impl Ledger {
     }
 
     /// Notes a delivery, and says how many there were of this event.
-    pub(crate) fn delivered(&self, user: &str, id: &str) -> usize {
-        let delivery = Delivery { id: id.to_owned(), at: now() };
+    pub(crate) fn delivered(&self, user: &str, delivery: Delivery) -> usize {
         let mut seen = self.seen();
         let deliveries = &mut seen.events.entry(user.to_owned()).or_default().deliveries;
         deliveries.push(delivery);

@@ -48,6 +48,9 @@ pub(crate) struct Options {
     /// How often the database dies and its standby takes over.
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub(crate) failovers: u32,
+    /// How often the settings of a partner are changed, through some node.
+    #[arg(long, value_name = "N", default_value_t = 400)]
+    pub(crate) changes: u32,
     /// What all faults are drawn from.
     #[arg(long, value_name = "S", default_value_t = 1)]
     pub(crate) seed: u64,

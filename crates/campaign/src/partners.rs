@@ -3,6 +3,7 @@
 //! The second brings retries into memory, and turns that wait for their time when a node dies; what has used up its schedule
 //! is retried by hand, as its partner would.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -54,7 +55,7 @@ impl Partner {
 
     /// Makes it. An attempt is short, so that one that hangs is soon over.
     pub(crate) fn create(&self, nodes: &Nodes, receiver: &Proxy) -> Result<()> {
-        let url = format!("http://{}/{}", receiver.address(), self.name);
+        let url = self.url(receiver, 0);
         let body = json!({"id": self.id, "name": self.name, "url": url, "apiKey": self.key}).to_string();
         let headers = [("platform-api-key", PLATFORM_KEY), ("content-type", "application/json")];
         let address = nodes.address(0).context("the first node serves")?;
@@ -65,6 +66,17 @@ impl Partner {
         let (status, answer) = http::call(address, "PUT", "/api/partner/v2/webhook-settings", &headers, &body)?;
         ensure!(status == 200, "the settings were not taken: {status} {}", String::from_utf8_lossy(&answer));
         Ok(())
+    }
+
+    /// Where its receiver takes events, under the settings with this number.
+    pub(crate) fn url(&self, receiver: &Proxy, settings: u64) -> String {
+        format!("http://{}/{}/{settings}", receiver.address(), self.name)
+    }
+
+    /// Sets its URL through a node, and gives the answer.
+    pub(crate) fn set_url(&self, node: SocketAddr, url: &str) -> Result<(u16, Vec<u8>)> {
+        let headers = [("partner-api-key", self.key), ("content-type", "application/json")];
+        http::call(node, "PUT", "/api/partner/v2/webhook-settings", &headers, &json!({"url": url}).to_string())
     }
 
     /// Asks the partner API of some node.

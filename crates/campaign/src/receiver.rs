@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use crate::http;
-use crate::ledger::Ledger;
+use crate::ledger::{Delivery, Ledger, now};
 use crate::random::Random;
 
 const ACKNOWLEDGED: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
@@ -48,8 +48,10 @@ fn serve(mut stream: &TcpStream, ledger: &Ledger) -> Result<()> {
         let id = request.header("webhook-id").context("a delivery without an id")?;
         let event: serde_json::Value = serde_json::from_slice(&request.body)?;
         let user = event["externalUserId"].as_str().context("an event without a user")?;
+        let second = request.header("webhook-timestamp").context("a delivery without a time")?.parse()?;
+        let delivery = Delivery { id: id.to_owned(), at: now(), settings: settings(&request.first)?, second };
         // Noted before the answer: what was acknowledged is known here.
-        let times = ledger.delivered(user, id);
+        let times = ledger.delivered(user, delivery);
         let flaky = request.first.contains("/flaky");
         match if flaky { manner(id, times) } else { Manner::Acknowledges } {
             Manner::Acknowledges => stream.write_all(ACKNOWLEDGED)?,
@@ -61,6 +63,12 @@ fn serve(mut stream: &TcpStream, ledger: &Ledger) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The number of the settings in the path of a request's first line, as in `POST /well/7 HTTP/1.1`.
+fn settings(first: &str) -> Result<u64> {
+    let path = first.split(' ').nth(1).context("a request without a path")?;
+    path.rsplit('/').next().and_then(|number| number.parse().ok()).with_context(|| format!("no number in {path}"))
 }
 
 /// What the flaky receiver does with the delivery of an event that came so many times.
@@ -76,6 +84,12 @@ fn manner(id: &str, times: usize) -> Manner {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_path_tells_the_settings() {
+        assert_eq!(settings("POST /well/17 HTTP/1.1").unwrap(), 17);
+        assert!(settings("POST /well HTTP/1.1").is_err());
+    }
 
     #[test]
     fn the_flaky_one_does_everything() {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::in_force::InForce;
 use crate::ledger::{Event, Kind, Millis, Seen};
 
 /// The figures.
@@ -10,6 +11,7 @@ use crate::ledger::{Event, Kind, Millis, Seen};
 pub(crate) struct Report {
     pub(crate) seed: u64,
     pub(crate) doctor: String,
+    pub(crate) in_force: InForce,
     faults: BTreeMap<Kind, usize>,
     accepted: usize,
     /// Accepted, though no publisher ever heard of it. It repeats until it does, so only at the end.
@@ -100,6 +102,12 @@ impl fmt::Display for Report {
         writeln!(f, "database    {restarts:>10} restarts, {failovers} failovers")?;
         writeln!(f, "events      {:>10} accepted, all delivered, in {} deliveries", self.accepted, self.deliveries)?;
         writeln!(f, "by hand     {:>10} retries", self.retried)?;
+        let InForce { confirmed, in_doubt, by_older, slowest } = &self.in_force;
+        writeln!(
+            f,
+            "settings    {confirmed:>10} changes, {in_doubt} tries without an answer; {by_older} deliveries by older ones \
+             afterwards, none begun later than {slowest} ms"
+        )?;
         writeln!(f, "no answer   {:>10} calls; {} events came that nobody was told of", self.unanswered, self.unheard)?;
         writeln!(
             f,

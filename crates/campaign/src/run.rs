@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::faults::Stage;
 use crate::ground::{Database, Ground};
+use crate::in_force;
 use crate::judge::{self, Evidence};
 use crate::ledger::{Ledger, Span};
 use crate::load;
@@ -81,7 +82,10 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     })?;
 
     let evidence = match ground.database() {
-        Some(database) => Evidence::Database(Trace::read(|question| database.sql(question))?),
+        Some(database) => {
+            let late = in_force::suspects(&ledger.seen());
+            Evidence::Database(Trace::read(|question| database.sql(question), &late)?)
+        }
         None => Evidence::File(recorded(&nodes, &ledger)?),
     };
     nodes.stop()?;

@@ -26,10 +26,11 @@ WHEN (OLD.owner IS NOT NULL AND NEW.owner IS NULL) EXECUTE FUNCTION campaign.not
 
 const LIVES: &str = "SELECT life, begun_at, ended_at FROM capa_webhooks.nodes";
 const FREED: &str = "SELECT id, life, due, accepted_at, at FROM campaign.freed ORDER BY at";
-/// What was not simply sent at once.
+/// What was not simply sent at once, or is asked for.
 const ATTEMPTS: &str = "
 SELECT id, cycle, started_at, started_at + duration_us / 1000, http_status IS NOT NULL FROM capa_webhooks.attempts
-WHERE id IN (SELECT id FROM campaign.freed UNION SELECT id FROM capa_webhooks.attempts WHERE class <> 'acked')";
+WHERE id IN (SELECT id FROM campaign.freed UNION SELECT id FROM capa_webhooks.attempts WHERE class <> 'acked')
+OR id = ANY ('{}')";
 /// Cycles with more attempts than the schedule has, or in which one is missing between two.
 const BEYOND_SCHEDULE: &str = "
 SELECT id, cycle, count(DISTINCT number), max(number) FROM capa_webhooks.attempts GROUP BY partner, id, cycle
@@ -86,8 +87,8 @@ pub(crate) struct Trace {
 }
 
 impl Trace {
-    /// Reads everything through `sql`, and checks what is to be checked over all rows.
-    pub(crate) fn read(sql: impl Fn(&str) -> Result<String>) -> Result<Self> {
+    /// Reads everything through `sql`, the attempts of these ids included, and checks what is to be checked over all rows.
+    pub(crate) fn read(sql: impl Fn(&str) -> Result<String>, ids: &[String]) -> Result<Self> {
         for (what, question) in
             [("is not within its schedule", BEYOND_SCHEDULE), ("began before it was due", BEFORE_DUE)]
         {
@@ -112,7 +113,7 @@ impl Trace {
             let freed = Freed { life, due: number(due)?, accepted_at: number(accepted_at)?, at: number(at)? };
             trace.freed.entry(id.to_owned()).or_default().push(freed);
         }
-        for row in sql(ATTEMPTS)?.lines() {
+        for row in sql(&ATTEMPTS.replace("'{}'", &format!("'{{{}}}'", ids.join(","))))?.lines() {
             let [id, cycle, from, until, answered] = fields(row)?;
             let ran = Span { from: number(from)?, until: number(until)? };
             let attempt = Attempt { cycle: number(cycle)?, ran, answered: answered == "t" };
@@ -146,21 +147,21 @@ mod tests {
         let answer = |asked: &str| match asked {
             LIVES => "l1|1000|\nl2|1000|5000".to_owned(),
             FREED => "n|l2|2000|1500|6000".to_owned(),
-            ATTEMPTS => "n|1|3000|3005|t".to_owned(),
+            asked if asked == ATTEMPTS.replace("{}", "{n,m}") => "n|1|3000|3005|t".to_owned(),
             _ => String::new(),
         };
-        let trace = Trace::read(|asked| Ok(answer(asked))).unwrap();
+        let trace = Trace::read(|asked| Ok(answer(asked)), &["n".to_owned(), "m".to_owned()]).unwrap();
         assert_eq!((trace.lives[0].ended, trace.lives[1].ended), (None, Some(5000)));
         assert_eq!((trace.freed["n"][0].life, trace.freed["n"][0].at), (1, 6000));
         assert!(trace.attempts["n"][0].answered);
-        assert!(Trace::read(only(FREED, "n|l9|2000|1500|6000")).is_err());
+        assert!(Trace::read(only(FREED, "n|l9|2000|1500|6000"), &[]).is_err());
     }
 
     #[test]
     fn what_must_not_be_in_the_tables_is_found() {
-        assert!(Trace::read(only(BEYOND_SCHEDULE, "n|1|7|7")).unwrap_err().to_string().contains("schedule"));
-        assert!(Trace::read(only(BEFORE_DUE, "n|1|2|5|4")).unwrap_err().to_string().contains("due"));
-        assert!(Trace::read(only(AFTER_THE_END, "l|1")).is_ok());
-        assert!(Trace::read(only(AFTER_THE_END, "l|2")).unwrap_err().to_string().contains("2 attempts"));
+        assert!(Trace::read(only(BEYOND_SCHEDULE, "n|1|7|7"), &[]).unwrap_err().to_string().contains("schedule"));
+        assert!(Trace::read(only(BEFORE_DUE, "n|1|2|5|4"), &[]).unwrap_err().to_string().contains("due"));
+        assert!(Trace::read(only(AFTER_THE_END, "l|1"), &[]).is_ok());
+        assert!(Trace::read(only(AFTER_THE_END, "l|2"), &[]).unwrap_err().to_string().contains("2 attempts"));
     }
 }
