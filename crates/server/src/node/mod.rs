@@ -162,7 +162,7 @@ impl Node {
         standing.beaten(sent, clock.uptime(), &beat.others);
         let until = standing.fenced_at();
         self.fence = Permit::until(clock.clone(), until);
-        self.fresh = Permit::until(clock.clone(), until);
+        self.fresh = Permit::until(clock.clone(), sent.plus(patience(lease)));
         self.moves = Moves::watched();
         self.compare = Some(Comparisons { every: lease.compare, jitter: lease.heartbeat, clock: clock.clone() });
         count.send_replace(beat.others.len() + 1);
@@ -178,11 +178,17 @@ impl Node {
         let Some(Membership { lease, standing, clock, setter, sent, count, changes }) = membership else {
             return Tasks::default();
         };
-        let refresh = Refresh { store: store.clone(), directory, clock: clock.clone(), fresh, patience: lease.fence };
+        let refresh =
+            Refresh { store: store.clone(), directory, clock: clock.clone(), fresh, patience: patience(lease) };
         let heartbeats = Heartbeats { store, life, clock, time, setter, lease, standing, fence, door, metrics, count };
         let heartbeats = Some(tokio::spawn(heartbeats.run(sent)));
         Tasks { heartbeats, refresh: Some(tokio::spawn(refresh.run(changes))) }
     }
+}
+
+/// For how long a node uses what it remembers without hearing of changes.
+fn patience(lease: Lease) -> Duration {
+    refresh::IN_FORCE.min(lease.fence)
 }
 
 impl Tasks {

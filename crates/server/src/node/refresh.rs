@@ -8,8 +8,11 @@ use capa_webhooks_store::{Changes, Error, Store};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How often it asks. A change is in force everywhere within two seconds.
+/// How often it asks.
 const EVERY: Duration = Duration::from_secs(1);
+/// A change is in force everywhere within this time, also where nobody hears of it: what a node remembers is used for no
+/// longer after it last asked.
+pub(super) const IN_FORCE: Duration = Duration::from_secs(2);
 
 /// The task.
 pub(super) struct Refresh {
@@ -17,7 +20,7 @@ pub(super) struct Refresh {
     pub(super) directory: Directory,
     pub(super) clock: Clock,
     pub(super) fresh: Permit,
-    /// What was remembered for so long without hearing anything is not used.
+    /// What was remembered for so long without hearing anything is not used, and no answer is waited for any longer.
     pub(super) patience: Duration,
 }
 
