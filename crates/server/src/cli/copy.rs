@@ -29,6 +29,9 @@ Kept are partners, settings, keys, notifications with their ids, attempts, retri
 are. The order of notifications from PostgreSQL is that of their ids, which begin with their time. A cursor of a list is
 an id, and goes on in the copy.
 
+What was published from SQL and not accepted yet lies in an inbox that only PostgreSQL has. A source with such events is
+refused: stop what publishes there, let a node accept them, and copy then. Refused ones stay in the source.
+
 It exits with 0 if the copy is finished and the same, and with 1 otherwise.";
 
 pub(super) fn command() -> Command {
@@ -142,4 +145,10 @@ fn print(copied: &Copied, took: Duration) {
     let hash: String = copied.hash.iter().map(|byte| format!("{byte:02x}")).collect();
     println!("{rows:>12}  rows, the same in both stores, in {:.1} s", took.as_secs_f64());
     println!("SHA-256 of all: {hash}");
+    if copied.refused > 0 {
+        println!(
+            "{} event(s) that were published from SQL and refused are not copied; they stay in the source",
+            copied.refused
+        );
+    }
 }

@@ -11,6 +11,9 @@
 //! 4. What follows from the rows (lists, counters) is made by the target's own rules.
 //! 5. Every table is read from both ends: rows and hashes must be the same. Only then is the mark taken away.
 //!
+//! What was published from SQL and is not accepted yet is in no other place than PostgreSQL's inbox, so it is refused to copy
+//! that before a node has drained it. What was refused there stays behind.
+//!
 //! | file | what |
 //! |---|---|
 //! | `tables.rs` | which tables and columns |
@@ -22,7 +25,7 @@ mod tables;
 
 pub use row::Digest;
 pub(crate) use row::{Row, Value};
-pub(crate) use tables::{Kind, LIVES, POSTGRES_DERIVES, SQLITE_DERIVES, TABLES, Table};
+pub(crate) use tables::{INBOX, Kind, LIVES, POSTGRES_DERIVES, REFUSED, SQLITE_DERIVES, TABLES, Table};
 
 use crate::Error;
 use crate::seal::MasterKey;
@@ -90,6 +93,8 @@ pub type OnProgress<'a> = &'a mut dyn FnMut(Progress) -> ControlFlow<()>;
 pub struct Copied {
     /// Every table with its rows.
     pub tables: Vec<(&'static str, Digest)>,
+    /// Events that were published from SQL and refused. They stay in the source.
+    pub refused: u64,
     /// SHA-256 over the tables, their numbers of rows and their sums.
     pub hash: [u8; 32],
 }
@@ -161,6 +166,12 @@ pub(crate) trait Read {
     async fn next(&mut self, rows: usize, bytes: usize) -> Result<Vec<Row>, Error>;
 }
 
+/// An end that is copied from.
+pub(crate) trait Origin: Read {
+    /// How many events that were published from SQL and refused stay behind.
+    async fn refused(&mut self) -> Result<u64, Error>;
+}
+
 /// An end that rows are written to.
 pub(crate) trait Write: Read {
     /// What `meta` says under this name.
@@ -203,7 +214,7 @@ struct Run<'a, S, T> {
     on_progress: OnProgress<'a>,
 }
 
-impl<S: Read, T: Write> Run<'_, S, T> {
+impl<S: Origin, T: Write> Run<'_, S, T> {
     async fn whole(mut self) -> Result<Copied, CopyError> {
         let fingerprint = fingerprint(&mut self.source, self.options).await?;
         self.begin(&fingerprint).await?;
@@ -287,7 +298,7 @@ impl<S: Read, T: Write> Run<'_, S, T> {
             hash.update(source_has.sum.to_be_bytes());
             tables.push((table.name, source_has));
         }
-        Ok(Copied { tables, hash: hash.finalize().into() })
+        Ok(Copied { tables, refused: self.source.refused().await?, hash: hash.finalize().into() })
     }
 
     fn tell(&mut self, progress: Progress) -> Result<(), CopyError> {

@@ -216,6 +216,12 @@ pub(crate) const SQLITE_DERIVES: [&str; 6] = ["meta", "nodes", "listed", "counte
 /// What PostgreSQL keeps beside [`TABLES`], and makes by itself.
 pub(crate) const POSTGRES_DERIVES: [&str; 9] =
     ["meta", "migrations", "nodes", "change_number", "changes", "days", "counters", "deltas", "folded"];
+/// Where PostgreSQL keeps what was published from SQL and is not accepted yet. Nothing else can hold that: the copy waits
+/// until a node has drained it.
+pub(crate) const INBOX: &str = "inbox";
+/// Where PostgreSQL keeps what was refused of [`INBOX`]. None of it was accepted, and only its publishers ask for it, in
+/// that database: it stays there.
+pub(crate) const REFUSED: &str = "inbox_refused";
 
 const fn column(name: &'static str, kind: Kind) -> Column {
     Column { name, kind, of_notification: false }

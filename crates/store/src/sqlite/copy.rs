@@ -8,7 +8,7 @@ use super::listing::Listing;
 use super::open::{Disk, check_key, check_version, connect, lock, make_folder, prepare};
 use super::schema;
 use crate::Error;
-use crate::copy::{COPIED, COPYING, LIVES, Read, Row, SQLITE_DERIVES, TABLES, Table, Value, Write, unknown};
+use crate::copy::{COPIED, COPYING, LIVES, Origin, Read, Row, SQLITE_DERIVES, TABLES, Table, Value, Write, unknown};
 use crate::seal::MasterKey;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, ToSql, params_from_iter};
@@ -93,6 +93,13 @@ impl Read for Source {
 
     async fn next(&mut self, rows: usize, bytes: usize) -> Result<Vec<Row>, Error> {
         Ok(next(&self.conn, &mut self.cursor, rows, bytes)?)
+    }
+}
+
+impl Origin for Source {
+    async fn refused(&mut self) -> Result<u64, Error> {
+        // Nothing is published from SQL into a file.
+        Ok(0)
     }
 }
 

@@ -6,7 +6,7 @@ use capa_webhooks_store::conformance::Engine;
 use capa_webhooks_store::conformance::fixture::Scene;
 use capa_webhooks_store::copy::{Address, CopyError, Options, copy};
 use capa_webhooks_store::seal::MasterKey;
-use capa_webhooks_store::{Error, Store};
+use capa_webhooks_store::{Error, InboxLook, Refusal, Store};
 use std::ops::ControlFlow;
 
 /// Why a copy was refused.
@@ -131,4 +131,30 @@ async fn an_unfinished_copy_is_not_served_and_takes_no_other_source() {
     assert!(text.contains("unfinished copy"), "{text}");
     copy_at_once(&address(&fresh), &back.address()).await.unwrap();
     drop(back.open_store().unwrap());
+}
+
+/// Only a node can accept what was published from SQL. What was refused of it stays where it is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_whose_inbox_is_not_empty() {
+    let file = close(Scene::new(File::new()).await).0;
+    let (there, back) = (database(), File::new());
+    assert_eq!(copy_at_once(&file.address(), &address(&there)).await.unwrap().refused, 0);
+    let store = open_postgres(&there).await.unwrap();
+    for _ in 0..2 {
+        there.sql("SELECT capa_webhooks.publish(gen_random_uuid(), '{}')").unwrap();
+    }
+    let text = refusal(&address(&there), &back.address()).await.to_string();
+    for part in ["2 event(s) that were published from SQL", "start a node", "capa_webhooks.inbox is empty"] {
+        assert!(text.contains(part), "{text}");
+    }
+    assert!(!back.path().exists(), "nothing was begun");
+
+    let rows = store.inbox(InboxLook { rows: 10, bytes: 1000, payload: 1000 }).await.unwrap();
+    let refused = rows.into_iter().map(|row| {
+        let (code, message, details) = ("NOT_FOUND".to_owned(), "Partner not found".to_owned(), "[]".to_owned());
+        Refusal { row, code, message, details }
+    });
+    assert_eq!(store.refuse_inbox(refused.collect(), crate::hour(1)).await.unwrap(), 2);
+    assert_eq!(copy_at_once(&address(&there), &back.address()).await.unwrap().refused, 2);
+    assert_eq!(there.sql("SELECT count(*) FROM capa_webhooks.inbox_refused").unwrap(), "2");
 }

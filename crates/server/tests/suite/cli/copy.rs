@@ -26,6 +26,27 @@ fn a_store_moves_and_comes_back() {
 }
 
 #[test]
+fn what_was_published_from_sql_is_not_left_behind_unsaid() {
+    let mut place = Place::new();
+    place.good(&["partners", "create", "--name", "Acme Wallet"]);
+    let database = Cluster::shared().create_database().expect("a database");
+    place.set("CAPA_WEBHOOKS_COPY_TO", database.url());
+    place.good(&["copy", "--from", "sqlite:data/capa-webhooks.db"]);
+    let back = ["copy", "--from", database.url(), "--to", "sqlite:data/back.db"];
+    database.sql("SELECT capa_webhooks.publish(gen_random_uuid(), '{}')").expect("it is published");
+    let said = place.bad(&back);
+    assert!(said.contains("1 event(s) that were published from SQL are still in the inbox"), "{said}");
+    // As a node refuses it.
+    let refuse = "WITH gone AS (DELETE FROM capa_webhooks.inbox RETURNING *)
+                  INSERT INTO capa_webhooks.inbox_refused
+                  SELECT id, partner, published_by, published_at, published_at, 'NOT_FOUND', '', '[]', NULL,
+                         sha256(payload::bytea) FROM gone";
+    database.sql(refuse).expect("it is refused");
+    let said = place.good(&back);
+    assert!(said.contains("1 event(s) that were published from SQL and refused are not copied"), "{said}");
+}
+
+#[test]
 fn what_stands_in_the_way_is_told() {
     let place = Place::new();
     place.good(&["keys", "master", "--out", "capa-webhooks.key"]);

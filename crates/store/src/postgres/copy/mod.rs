@@ -12,7 +12,10 @@ use super::fault::Fault;
 use super::schema;
 use super::session::Session;
 use crate::Error;
-use crate::copy::{COPYING, LIVES, POSTGRES_DERIVES, Read, Row, TABLES, Table, Value, Write, unfinished, unknown};
+use crate::copy::{
+    COPYING, INBOX, LIVES, Origin, POSTGRES_DERIVES, REFUSED, Read, Row, TABLES, Table, Value, Write, unfinished,
+    unknown,
+};
 use crate::seal::MasterKey;
 use read::Reader;
 use std::time::Duration;
@@ -60,6 +63,12 @@ impl Read for Source {
 
     async fn next(&mut self, rows: usize, bytes: usize) -> Result<Vec<Row>, Error> {
         self.0.fetch(rows, bytes).await.map_err(Fault::tell)
+    }
+}
+
+impl Origin for Source {
+    async fn refused(&mut self) -> Result<u64, Error> {
+        rows_of(&mut self.0.session, REFUSED).await.map_err(Fault::tell)
     }
 }
 
@@ -137,7 +146,25 @@ async fn open_source(reader: &mut Reader, key: &MasterKey, place: &str) -> Resul
         ))
         .into());
     }
+    refuse_undrained(&mut reader.session, place).await?;
     refuse_unknown(&mut reader.session).await
+}
+
+/// What was published from SQL would be left behind, and nobody would know.
+async fn refuse_undrained(session: &mut Session, place: &str) -> Result<(), Fault> {
+    match rows_of(session, INBOX).await? {
+        0 => Ok(()),
+        waiting => Err(Error::CannotOpen(format!(
+            "{waiting} event(s) that were published from SQL are still in the inbox of {place}; stop what publishes there, \
+             start a node, wait until the table capa_webhooks.{INBOX} is empty, and stop it"
+        ))
+        .into()),
+    }
+}
+
+async fn rows_of(session: &mut Session, table: &str) -> Result<u64, Fault> {
+    let row = session.query_one(&format!("SELECT count(*) FROM {table}"), &[]).await?;
+    Ok(u64::try_from(row.try_get::<_, i64>(0)?).unwrap_or(0))
 }
 
 async fn open_target(session: &mut Session, key: &MasterKey, place: &str) -> Result<(), Fault> {
@@ -161,7 +188,7 @@ async fn refuse_unknown(session: &mut Session) -> Result<(), Fault> {
             if let Some(column) = columns.iter().find(|column| !table.is_of_postgres(column)) {
                 return Err(unknown(&format!("{name}.{column}")).into());
             }
-        } else if !POSTGRES_DERIVES.contains(&name.as_str()) {
+        } else if !POSTGRES_DERIVES.contains(&name.as_str()) && name != REFUSED {
             let row = session.query_one(&format!("SELECT EXISTS (SELECT FROM \"{name}\")"), &[]).await?;
             if row.try_get(0)? {
                 return Err(unknown(&name).into());
