@@ -53,6 +53,8 @@ pub struct Heartbeat {
     pub clock: Option<Timestamp>,
     /// The number of the newest change, see [`crate::Store::changes`].
     pub changes: u64,
+    /// Notifications of lives that have ended that this process has freed since the heartbeat before.
+    pub freed: u64,
 }
 
 /// What changed of what is needed to serve partners.

@@ -77,6 +77,7 @@ impl Heartbeats {
         self.fence.extend(self.standing.fenced_at());
         let nodes = beat.others.len() + 1;
         self.metrics.nodes(nodes);
+        self.metrics.freed(beat.freed);
         let changed = self.count.send_if_modified(|count| std::mem::replace(count, nodes) != nodes);
         if changed {
             tracing::info!(nodes, "nodes over this store came or went");

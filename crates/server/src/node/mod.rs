@@ -167,6 +167,7 @@ impl Node {
         self.compare = Some(Comparisons { every: lease.compare, jitter: lease.heartbeat, clock: clock.clone() });
         count.send_replace(beat.others.len() + 1);
         self.metrics.nodes(beat.others.len() + 1);
+        self.metrics.freed(beat.freed);
         tracing::info!(life = %self.life, others = beat.others.len(), ?lease, "joined the nodes over this store");
         self.membership = Some(Membership { lease, standing, clock, setter, sent, count, changes: beat.changes });
         Ok(())

@@ -68,6 +68,7 @@ pub struct Metrics {
     nodes: Gauge,
     heartbeats: Counter,
     lives_ended: Counter,
+    freed: Counter,
     fenced: Counter,
     taken_up: Counter,
 }
@@ -110,6 +111,7 @@ impl Default for Metrics {
             nodes: Gauge::default(),
             heartbeats: Counter::default(),
             lives_ended: Counter::default(),
+            freed: Counter::default(),
             fenced: Counter::default(),
             taken_up: Counter::default(),
             registry: Registry::default(),
@@ -158,6 +160,7 @@ impl Default for Metrics {
         registry.register("nodes", "Nodes over the store that are alive, this one included", metrics.nodes.clone());
         registry.register("heartbeats", "Heartbeats that renewed this node's lease", metrics.heartbeats.clone());
         registry.register("lives_ended", "Silent nodes that this one declared dead", metrics.lives_ended.clone());
+        registry.register("freed", "Notifications of ended nodes that this one freed", metrics.freed.clone());
         registry.register("fenced", "Attempts put off for want of touch with the store", metrics.fenced.clone());
         registry.register("taken_up", "Notifications taken up after a lost answer", metrics.taken_up.clone());
         Self { registry, ..metrics }
@@ -282,6 +285,11 @@ impl Metrics {
     /// So many silent nodes were declared dead.
     pub fn lives_ended(&self, count: usize) {
         self.lives_ended.inc_by(count as u64);
+    }
+
+    /// So many notifications of lives that have ended were freed, to be sent by whoever claims them.
+    pub fn freed(&self, count: u64) {
+        self.freed.inc_by(count);
     }
 
     /// An attempt was put off, because this node has lost touch with the store.

@@ -127,6 +127,16 @@ async fn who_is_silent_is_declared_dead_after_the_whole_lease_and_not_before() {
 }
 
 #[tokio::test]
+async fn what_is_freed_of_ended_nodes_is_counted() {
+    let (world, store) = world().await;
+    for freed in [5, 0, 7] {
+        store.network().freed = freed;
+        beat(&world, 1).await;
+    }
+    world.metric_becomes("capa_webhooks_freed_total", "12").await;
+}
+
+#[tokio::test]
 async fn the_verdict_does_not_wait_for_the_next_heartbeat() {
     let (world, store) = world().await;
     store.network().others = vec![(LifeId::from_bytes([1; 16]), 7)];

@@ -35,9 +35,10 @@ impl PostgresStore {
         let (heartbeat, freed) = run!(self.lives, session => beat(session, life).await);
         if freed > 0 {
             tracing::warn!(freed, "rows of lives that have ended were freed");
-            sweep_all(&self.chores);
+            self.freed.add(freed);
+            sweep_all(&self.chores, &self.freed);
         }
-        Ok(heartbeat)
+        Ok(Heartbeat { freed: self.freed.take(), ..heartbeat })
     }
 
     pub(super) async fn end_those(&self, silent: Vec<(LifeId, u64)>, now: Timestamp) -> Result<(), Error> {
@@ -82,6 +83,8 @@ async fn beat(session: &mut Session, life: LifeId) -> Result<(Heartbeat, i64), F
         others,
         clock: row.try_get::<_, Option<i64>>(3)?.map(moment),
         changes: count(row.try_get(4)?),
+        // Told by the count, which knows of other sweeps too.
+        freed: 0,
     };
     Ok((heartbeat, row.try_get(5)?))
 }

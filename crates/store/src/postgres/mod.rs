@@ -66,6 +66,7 @@ use inbox::Seen;
 use partitions::Days;
 use session::Pool;
 use std::sync::{Arc, Mutex};
+use sweep::Freed;
 use tokio::sync::Notify;
 
 /// A store in a PostgreSQL database, as one of its nodes uses it.
@@ -96,4 +97,6 @@ pub struct PostgresStore {
     notified: Arc<Notify>,
     /// How far the inbox was seen.
     seen: Mutex<Seen>,
+    /// Rows of ended lives that were freed since the last heartbeat told of them.
+    freed: Freed,
 }

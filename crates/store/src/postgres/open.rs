@@ -5,6 +5,7 @@ use super::fault::Fault;
 use super::partitions::Days;
 use super::schema::{check, migrate};
 use super::session::{Pool, run};
+use super::sweep::Freed;
 use super::{PostgresStore, copy};
 use crate::Error;
 use crate::copy::{COPYING, unfinished};
@@ -83,6 +84,7 @@ impl PostgresStore {
             notified: Arc::clone(target.notified()),
             inbox: Pool::new(Arc::clone(&target), 1),
             seen: Mutex::default(),
+            freed: Freed::default(),
             readers: Pool::new(target, options.readers),
             ring: Arc::new(Keyring::new(&options.master_key, options.entropy)),
             days: Days::default(),

@@ -56,7 +56,7 @@ impl SqliteStore {
                 Ok(statement.exists([life.as_bytes()])?)
             })
             .await?;
-        Ok(Heartbeat { alive, others: Vec::new(), clock: None, changes: 0 })
+        Ok(Heartbeat { alive, others: Vec::new(), clock: None, changes: 0, freed: 0 })
     }
 
     pub(super) async fn owned_by(&self, life: LifeId) -> Result<Vec<NotificationKey>, Error> {

@@ -105,7 +105,9 @@ async fn every_heartbeat_frees_what_belongs_to_nobody_alive() {
         scene.accept(accept).await;
     }
     assert!(scene.claim_all().await.is_empty());
-    assert!(scene.store().heartbeat(scene.life).await.unwrap().alive);
+    let beat = scene.store().heartbeat(scene.life).await.unwrap();
+    assert!(beat.alive);
+    assert_eq!(beat.freed, 9);
     scene.assert_healthy().await;
     let mut claimed: Vec<_> = scene.claim_all().await.iter().map(|job| job.key).collect();
     claimed.sort_unstable();
@@ -114,6 +116,19 @@ async fn every_heartbeat_frees_what_belongs_to_nobody_alive() {
     for life in [lives[0], lives[2]] {
         assert_eq!(scene.store().owned(life).await.unwrap().len(), 1, "the living keep theirs");
     }
+}
+
+/// Also what another sweep than that of the heartbeat has freed.
+#[tokio::test]
+async fn what_was_freed_is_told_once() {
+    let mut scene = Scene::new(Postgres::new()).await;
+    let partner = scene.partner().await;
+    let ended = other_life(&mut scene).await;
+    let accept = Accept { fate: Fate::Queue(Some(ended)), ..scene.event(partner) };
+    scene.accept(accept).await;
+    scene.store().end_life(ended, scene.now).await.unwrap();
+    assert_eq!(scene.store().heartbeat(scene.life).await.unwrap().freed, 1);
+    assert_eq!(scene.store().heartbeat(scene.life).await.unwrap().freed, 0);
 }
 
 #[tokio::test]

@@ -27,6 +27,8 @@ pub(crate) struct Network {
     pub(crate) ended: bool,
     /// The counters of the others.
     pub(crate) others: Vec<(LifeId, u64)>,
+    /// How many notifications of ended lives the next heartbeat says were freed.
+    pub(crate) freed: u64,
     /// By how many seconds the store's clock is ahead of this node's.
     pub(crate) clock_ahead: Option<std::time::Duration>,
     /// Changes cannot be asked for.
@@ -120,7 +122,13 @@ impl Store for SharedStore {
         network.beats += 1;
         let clock = network.clock_ahead.map(|ahead| self.clock.now().plus(ahead));
         let alive = alive && !network.ended;
-        Ok(Heartbeat { alive, others: network.others.clone(), clock, changes: network.changes.upto })
+        Ok(Heartbeat {
+            alive,
+            others: network.others.clone(),
+            clock,
+            changes: network.changes.upto,
+            freed: std::mem::take(&mut network.freed),
+        })
     }
 
     async fn end_silent(&self, silent: Vec<(LifeId, u64)>, _: Timestamp) -> Result<(), Error> {
