@@ -31,6 +31,7 @@ pub(crate) fn publish(number: usize, nodes: &Nodes, ledger: &Ledger, ended: &Ato
         if ended.load(Ordering::Relaxed) {
             break;
         }
+        std::thread::sleep(partner.pause);
         let user = format!("{}-{number}-{event}", partner.name);
         loop {
             at = at.wrapping_add(1);

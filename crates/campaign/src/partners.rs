@@ -25,6 +25,9 @@ const SHARE: usize = 3;
 pub(crate) struct Partner {
     /// Where its receiver takes events; its users' names begin with it.
     pub(crate) name: &'static str,
+    /// What each of its publishers waits between two events: a receiver that fails is sent little at a time, and what comes
+    /// faster than that waits ever longer.
+    pub(crate) pause: Duration,
     pub(crate) id: &'static str,
     key: &'static str,
 }
@@ -32,11 +35,13 @@ pub(crate) struct Partner {
 pub(crate) static PARTNERS: [Partner; 2] = [
     Partner {
         name: "well",
+        pause: Duration::ZERO,
         id: "0199f7a0-0000-7000-8000-000000000001",
         key: "5f0c6f5e-0d0a-4a61-8c43-1f2e3d4c5b6a:8a7b6c5d-4e3f-4a1b-9c8d-7e6f5a4b3c2d",
     },
     Partner {
         name: "flaky",
+        pause: Duration::from_millis(50),
         id: "0199f7a0-0000-7000-8000-000000000002",
         key: "6f0c6f5e-0d0a-4a61-8c43-1f2e3d4c5b6b:9a7b6c5d-4e3f-4a1b-9c8d-7e6f5a4b3c2e",
     },

@@ -28,8 +28,8 @@ use crate::trace::{Attempt, Trace};
 const PROGRESS: Duration = Duration::from_secs(5);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(50);
-/// After the last fault everything must be delivered within this time. Only what is stuck takes as long.
-const SETTLE: Duration = Duration::from_secs(180);
+/// How long nothing more may be delivered after the last fault while something is missing. Only what is stuck takes as long.
+const STUCK: Duration = Duration::from_secs(60);
 
 /// Runs a campaign. An error is a promise that was broken, or something without which there is no campaign.
 pub(crate) fn run(options: &Options) -> Result<Report> {
@@ -142,7 +142,8 @@ fn beside_us() -> Result<PathBuf> {
 
 /// Waits until everything accepted has arrived and nothing is pending.
 fn settle(nodes: &Nodes, ledger: &Ledger) -> Result<()> {
-    let began = Instant::now();
+    let mut least = u64::MAX;
+    let mut since = Instant::now();
     loop {
         let missing = judge::missing(&ledger.seen());
         // A node may just be starting; the next look asks another.
@@ -150,9 +151,13 @@ fn settle(nodes: &Nodes, ledger: &Ledger) -> Result<()> {
         if missing == 0 && pending == Some(0) {
             return Ok(());
         }
-        if began.elapsed() > SETTLE {
+        let left = pending.map_or(u64::MAX, |pending| pending + u64::try_from(missing).unwrap_or(u64::MAX));
+        if left < least {
+            (least, since) = (left, Instant::now());
+        }
+        if since.elapsed() > STUCK {
             bail!(
-                "{missing} accepted events were never delivered, {pending:?} are pending {SETTLE:?} after the last fault"
+                "{missing} accepted events were not delivered, {pending:?} are pending, and nothing has come for {STUCK:?}"
             );
         }
         std::thread::sleep(LOOK);
