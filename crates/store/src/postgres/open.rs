@@ -20,8 +20,8 @@ pub struct Options {
     pub master_key: MasterKey,
     /// Random bytes for data keys and nonces.
     pub entropy: Entropy,
-    /// How many connections take events at a time, and as many record outcomes. With two, one batch is worked on while the
-    /// other waits for the disk. Each more makes batches smaller, and what a transaction costs by itself falls on fewer events.
+    /// How many connections take events at a time, and as many record outcomes. Each more makes batches smaller, and what a
+    /// transaction costs by itself falls on fewer events.
     pub batches: usize,
     /// How many connections read at a time.
     pub readers: usize,
@@ -32,7 +32,7 @@ pub struct Options {
 impl Options {
     /// The usual options: two connections that accept, two that record, four that read, ten seconds for a statement.
     pub fn new(master_key: MasterKey, entropy: Entropy) -> Self {
-        Self { master_key, entropy, batches: 2, readers: 4, statement_timeout: Duration::from_secs(10) }
+        Self { master_key, entropy, batches: 1, readers: 4, statement_timeout: Duration::from_secs(10) }
     }
 }
 
