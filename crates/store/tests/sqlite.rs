@@ -1,4 +1,5 @@
-//! The conformance suite over SQLite, with lists that follow far behind, as shipped, and close behind.
+//! The conformance suite over SQLite, with lists that follow far behind, as shipped, close behind, and half way through
+//! a run.
 
 use async_trait::async_trait;
 use capa_webhooks_store::conformance::Engine;
@@ -50,4 +51,14 @@ mod close_behind {
         // Short rows and runs that are merged two by two, so that merges go on all the time.
         (options.run_length, options.fan_in, options.search_row) = (3, 2, 2);
     }));
+}
+
+/// A batch lists 32 rows at least, so a run of 70 is half listed for as long as the next batches take.
+mod half_listed {
+    use super::Sqlite;
+
+    capa_webhooks_store::conformance_suite! { @cases Sqlite::new(|options| options.run_length = 70) =>
+        random::operations_seed_1, random::operations_seed_2, random::operations_seed_3, random::operations_seed_4,
+        random::operations_seed_from_the_environment,
+    }
 }
