@@ -96,6 +96,38 @@ async fn a_node_that_lost_touch_neither_accepts_nor_sends_until_it_is_back() {
 }
 
 #[tokio::test]
+async fn what_waited_until_the_node_lost_touch_is_refused_and_not_stored() {
+    let (world, store) = world().await;
+    let partner = world.partner().await;
+    partner.publish(&verified("before")).await;
+    world.metric_becomes("capa_webhooks_unrecorded", "0").await;
+
+    store.stall(true);
+    let before = store.network().accepts.len();
+    let mut publishing = JoinSet::new();
+    for number in 0..3_usize {
+        let call = partner.publishing(verified(&number.to_string()).to_string());
+        publishing.spawn(async move { call.send().await });
+        // The first two are on their way to the store, which works on no more at a time: the third waits here.
+        let seen = async || (store.network().accepts.len() > before + number.min(1)).then_some(());
+        patience::until("the store to be asked", seen).await;
+    }
+    world.metric_becomes("capa_webhooks_waiting", "3").await;
+    store.network().heartbeats_fail = true;
+    world.step(seconds(10));
+    store.stall(false);
+    let mut refused = 0;
+    while let Some(answered) = publishing.join_next().await {
+        let answer = answered.unwrap();
+        if answer.status != 202 {
+            answer.refused(503, "UNAVAILABLE", "Service unavailable");
+            refused += 1;
+        }
+    }
+    assert_eq!((refused, &store.network().accepts[before..]), (1, &[1, 1][..]));
+}
+
+#[tokio::test]
 async fn a_node_that_others_declared_dead_ends() {
     let (mut world, store) = world().await;
     let partner = world.partner().await;
