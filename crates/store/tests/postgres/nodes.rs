@@ -59,6 +59,20 @@ async fn every_change_is_told_once_and_in_order() {
     told(&[id], &keys).await;
 }
 
+/// Where there are more than are told at a time, whoever asks on from there misses none.
+#[tokio::test]
+async fn many_changes_are_told_in_parts() {
+    let scene = Scene::new(Postgres::new()).await;
+    let sql = "INSERT INTO capa_webhooks.changes (number, partner)
+               SELECT n, lpad(to_hex(n), 32, '0')::uuid FROM generate_series(1, 10001) AS n;
+               UPDATE capa_webhooks.change_number SET number = 10001";
+    scene.engine.database.sql(sql).unwrap();
+    let first = scene.store().changes(0).await.unwrap();
+    assert_eq!((first.partners.len(), first.upto), (10_000, 10_000));
+    let rest = scene.store().changes(first.upto).await.unwrap();
+    assert_eq!((rest.partners.len(), rest.upto), (1, 10_001));
+}
+
 /// What changed nothing tells nothing.
 #[tokio::test]
 async fn what_is_refused_is_not_told() {
