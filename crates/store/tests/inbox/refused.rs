@@ -75,6 +75,9 @@ async fn nothing_drained_stays_in_plain_text_and_refusals_expire() {
         .map(|row| (row.get(0), row.get(1), row.get(2)))
         .collect();
     assert_eq!(kept, [(known.0, true, false), (known.0 + 1, false, true), (known.0 + 2, false, true)]);
+    // Version, key id, nonce and tag stand around the payload.
+    let whole = format!("inbox_refused WHERE length(sealed) = {}", 1 + 8 + 24 + 16 + payload(2).len());
+    assert_eq!(count(&other, &whole).await, 1, "all of it is kept");
     let found = format!("inbox_refused WHERE hash = sha256('{}')", payload(3));
     assert_eq!(count(&other, &found).await, 1, "its publisher can find it");
     for table in ["inbox", "inbox_refused", "notifications", "idempotency", "attempts"] {
