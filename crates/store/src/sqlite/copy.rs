@@ -329,4 +329,25 @@ mod tests {
         conn.execute_batch("DROP TABLE later; ALTER TABLE partners ADD COLUMN later INTEGER").unwrap();
         assert!(refuse_unknown(&conn).unwrap_err().to_string().contains("partners.later"));
     }
+
+    /// Whatever fails, there are neither rows without their mark nor a mark without its rows.
+    #[test]
+    fn rows_and_their_mark_are_written_together() {
+        let mut conn = Connection::open_in_memory().unwrap();
+        schema::migrate(&mut conn, MasterKeyId::from_bytes([1; 8])).unwrap();
+        let table = TABLES.iter().find(|table| table.name == "partners").unwrap();
+        let (id, text) = (Value::Bytes(vec![1; 16]), |text: &str| Value::Text(text.to_owned()));
+        let (flag, key, at) = (Value::Integer(0), Value::Bytes(vec![2; 81]), Value::Integer(3));
+        let values = vec![id.clone(), text("Name"), flag, text("active"), key, at.clone(), at, Value::Null];
+        let (rows, name) = ([Row { key: vec![id], values }], "copying partners");
+        for refusing in ["partners", "meta"] {
+            let trigger = format!("CREATE TRIGGER no BEFORE INSERT ON {refusing} BEGIN SELECT RAISE(ABORT, 'no'); END");
+            conn.execute_batch(&trigger).unwrap();
+            assert!(write(&mut conn, table, &rows, (name, b"mark")).is_err());
+            conn.execute_batch("DROP TRIGGER no").unwrap();
+            assert_eq!((count(&conn, table).unwrap(), mark(&conn, name).unwrap()), (0, None), "{refusing}");
+        }
+        write(&mut conn, table, &rows, (name, b"mark")).unwrap();
+        assert_eq!((count(&conn, table).unwrap(), mark(&conn, name).unwrap()), (1, Some(b"mark".to_vec())));
+    }
 }
