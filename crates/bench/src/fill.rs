@@ -19,7 +19,8 @@ use capa_webhooks_store::postgres::{self, PostgresStore};
 use capa_webhooks_store::seal::Entropy;
 use capa_webhooks_store::sqlite::{Options, SqliteStore};
 use capa_webhooks_store::{
-    Accept, Accepted, Attempt, Created, Fate, Happened, NewPartner, PartnerKey, Record, Recorded, SecretText, Store,
+    Accept, Accepted, Attempt, Created, Error, Fate, Happened, NewPartner, PartnerKey, Record, Recorded, SecretText,
+    Store,
 };
 use sha2::{Digest as _, Sha256};
 use tokio::task::JoinSet;
@@ -27,6 +28,10 @@ use tokio::task::JoinSet;
 use crate::event::{Body, scatter, unix_micros};
 use crate::subject::Home;
 use crate::units::{grouped, per_second};
+
+/// How often a busy store is asked, and after what pause again.
+const MOST_TRIES: u32 = 20;
+const PAUSE: Duration = Duration::from_secs(1);
 
 const BATCH: u64 = 8_192;
 /// Shorter than the retention, so that no housekeeping begins while something else is measured.
@@ -158,8 +163,10 @@ impl Filler {
                 batch.push(accept);
             }
             // The outcomes of the last batch share the transaction of this one, as they do in a server.
-            let (accepted, recorded) =
-                tokio::join!(self.store.accept(batch, at), self.store.record(self.life, &unrecorded));
+            let (accepted, recorded) = tokio::join!(
+                patiently(|| self.store.accept(batch.clone(), at)),
+                patiently(|| self.store.record(self.life, &unrecorded))
+            );
             ensure!(accepted?.iter().all(|accepted| *accepted == Accepted::New), "a filled event was not accepted");
             ensure!(recorded?.iter().all(|recorded| *recorded == Recorded::Applied), "a filled outcome came late");
             unrecorded = records;
@@ -255,6 +262,22 @@ fn entropy() -> Entropy {
             chunk.copy_from_slice(&mixed.to_le_bytes()[..chunk.len()]);
         }
     })
+}
+
+/// Asks again while the store says that it did nothing: a database that flushes gigabytes at a checkpoint may not answer for
+/// longer than a statement may take.
+async fn patiently<T>(ask: impl AsyncFn() -> Result<T, Error>) -> Result<T, Error> {
+    let mut tries = 1;
+    loop {
+        match ask().await {
+            Err(Error::Unavailable(why)) if tries < MOST_TRIES => {
+                eprintln!("the store is busy, trying again: {why}");
+                tokio::time::sleep(PAUSE).await;
+                tries += 1;
+            }
+            answer => return answer,
+        }
+    }
 }
 
 #[cfg(test)]
