@@ -2,6 +2,8 @@
 
 #[path = "postgres/doubt.rs"]
 mod doubt;
+#[path = "postgres/examined.rs"]
+mod examined;
 #[path = "postgres/fixture.rs"]
 mod fixture;
 #[path = "postgres/lives.rs"]

@@ -214,8 +214,8 @@ pub(crate) static LIVES: Table = Table {
 /// What SQLite keeps beside [`TABLES`], and makes by itself.
 pub(crate) const SQLITE_DERIVES: [&str; 6] = ["meta", "nodes", "listed", "counters", "search", "search_runs"];
 /// What PostgreSQL keeps beside [`TABLES`], and makes by itself.
-pub(crate) const POSTGRES_DERIVES: [&str; 9] =
-    ["meta", "migrations", "nodes", "change_number", "changes", "days", "counters", "deltas", "folded"];
+pub(crate) const POSTGRES_DERIVES: [&str; 10] =
+    ["meta", "migrations", "nodes", "change_number", "changes", "days", "counters", "totals", "deltas", "folded"];
 /// Where PostgreSQL keeps what was published from SQL and is not accepted yet. Nothing else can hold that: the copy waits
 /// until a node has drained it.
 pub(crate) const INBOX: &str = "inbox";

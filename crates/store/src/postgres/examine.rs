@@ -102,7 +102,8 @@ async fn dead_owners(session: &mut Session) -> Result<Vec<Violation>, Fault> {
     rows.iter().map(|row| Ok(Violation::DeadOwner(key(row)?, LifeId::new(row.try_get(2)?)))).collect()
 }
 
-/// Partners whose counters, with what is still to be added to them, are not what counting gives.
+/// Partners whose counters, with what is still to be added to them, are not what counting gives, or whose totals are not the
+/// sums of their counters.
 async fn miscounted(session: &mut Session) -> Result<Vec<Violation>, Fault> {
     let rows = session
         .query(
@@ -126,11 +127,20 @@ async fn miscounted(session: &mut Session) -> Result<Vec<Violation>, Fault> {
                        UNION ALL
                        SELECT partner, hour, event, pending, sent, failed, not_sent FROM each_delta) AS both_of_them
                  GROUP BY 1, 2, 3)
-             SELECT DISTINCT partner FROM recount FULL JOIN counted USING (partner, hour, event)
+             SELECT partner FROM recount FULL JOIN counted USING (partner, hour, event)
              WHERE (coalesce(recount.pending, 0), coalesce(recount.sent, 0), coalesce(recount.failed, 0),
                     coalesce(recount.not_sent, 0))
              IS DISTINCT FROM (coalesce(counted.pending, 0), coalesce(counted.sent, 0), coalesce(counted.failed, 0),
                                coalesce(counted.not_sent, 0))
+             UNION
+             SELECT partner FROM totals FULL JOIN (
+                 SELECT partner, event, sum(pending) AS pending, sum(sent) AS sent, sum(failed) AS failed,
+                        sum(not_sent) AS not_sent
+                 FROM counters GROUP BY 1, 2) AS hourly USING (partner, event)
+             WHERE (coalesce(totals.pending, 0), coalesce(totals.sent, 0), coalesce(totals.failed, 0),
+                    coalesce(totals.not_sent, 0))
+             IS DISTINCT FROM (coalesce(hourly.pending, 0), coalesce(hourly.sent, 0), coalesce(hourly.failed, 0),
+                               coalesce(hourly.not_sent, 0))
              LIMIT $1",
             &[&sql_count(MOST_REPORTED)],
         )

@@ -138,10 +138,13 @@ async fn counted(session: &mut Session, query: &ListQuery, first: Option<i64>, e
         Some(Status::Failed) => "failed",
         Some(Status::NotSent) => "not_sent",
     };
+    let folded = match (first, end) {
+        (None, None) => "totals WHERE partner = $1",
+        _ => "counters WHERE partner = $1 AND hour >= $2 AND hour < $3",
+    };
     let sql = format!(
         "SELECT coalesce(sum({column}), 0)::bigint FROM (
-             SELECT event, pending, sent, failed, not_sent FROM counters
-             WHERE partner = $1 AND hour >= $2 AND hour < $3
+             SELECT event, pending, sent, failed, not_sent FROM {folded}
              UNION ALL
              SELECT event, pending, sent, failed, not_sent FROM each_delta
              WHERE epoch = ANY (ARRAY(SELECT generate_series(upto + 1, (SELECT last_value FROM epochs)) FROM folded))

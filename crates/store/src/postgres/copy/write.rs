@@ -134,7 +134,7 @@ pub(super) async fn derive(reader: &mut Reader) -> Result<(), Fault> {
     let session = &mut reader.session;
     session.begin().await?;
     session.simple(READ_WHOLE).await?;
-    session.execute("DELETE FROM counters", &[]).await?;
+    session.simple("DELETE FROM counters; DELETE FROM totals").await?;
     session
         .execute(
             "INSERT INTO counters (partner, hour, event, pending, sent, failed, not_sent)
@@ -148,6 +148,13 @@ pub(super) async fn derive(reader: &mut Reader) -> Result<(), Fault> {
                         WHERE result IS NOT NULL ORDER BY partner, id, cycle DESC) AS a
                  ON a.partner = n.partner AND a.id = n.id
              GROUP BY 1, 2, 3",
+            &[],
+        )
+        .await?;
+    session
+        .execute(
+            "INSERT INTO totals (partner, event, pending, sent, failed, not_sent)
+             SELECT partner, event, sum(pending), sum(sent), sum(failed), sum(not_sent) FROM counters GROUP BY 1, 2",
             &[],
         )
         .await?;

@@ -194,6 +194,16 @@ CREATE TABLE counters (
 );
 -- Read by the backlog.
 CREATE INDEX counters_pending ON counters (partner, hour) WHERE pending <> 0;
+-- Their sums over all hours: what is asked for most often, and would read a row for each hour that there ever was.
+CREATE TABLE totals (
+    partner  uuid   NOT NULL,
+    event    text   NOT NULL,
+    pending  bigint NOT NULL,
+    sent     bigint NOT NULL,
+    failed   bigint NOT NULL,
+    not_sent bigint NOT NULL,
+    PRIMARY KEY (partner, event)
+) WITH (fillfactor = 50);
 
 -- What is still to be added to the counters: no row that many write to is changed. Every transaction writes its deltas under
 -- the epoch of its beginning (see the functions); an epoch that nobody writes to any more is added up and removed. One row

@@ -44,12 +44,18 @@ BEGIN
     WITH gone AS (DELETE FROM deltas WHERE epoch <= done AND epoch > (SELECT upto FROM folded) RETURNING each),
          sums AS (SELECT d.partner, d.hour, d.event, sum(d.pending) AS pending, sum(d.sent) AS sent,
                          sum(d.failed) AS failed, sum(d.not_sent) AS not_sent
-                  FROM gone CROSS JOIN LATERAL unnest(gone.each) AS d GROUP BY d.partner, d.hour, d.event)
-    INSERT INTO counters AS c (partner, hour, event, pending, sent, failed, not_sent)
-    SELECT * FROM sums WHERE (pending, sent, failed, not_sent) <> (0, 0, 0, 0)
-    ON CONFLICT (partner, hour, event) DO UPDATE
-    SET pending = c.pending + excluded.pending, sent = c.sent + excluded.sent, failed = c.failed + excluded.failed,
-        not_sent = c.not_sent + excluded.not_sent;
+                  FROM gone CROSS JOIN LATERAL unnest(gone.each) AS d GROUP BY d.partner, d.hour, d.event),
+         hourly AS (
+             INSERT INTO counters AS c (partner, hour, event, pending, sent, failed, not_sent)
+             SELECT * FROM sums WHERE (pending, sent, failed, not_sent) <> (0, 0, 0, 0)
+             ON CONFLICT (partner, hour, event) DO UPDATE
+             SET pending = c.pending + excluded.pending, sent = c.sent + excluded.sent,
+                 failed = c.failed + excluded.failed, not_sent = c.not_sent + excluded.not_sent)
+    INSERT INTO totals AS t (partner, event, pending, sent, failed, not_sent)
+    SELECT partner, event, sum(pending), sum(sent), sum(failed), sum(not_sent) FROM sums GROUP BY partner, event
+    ON CONFLICT (partner, event) DO UPDATE
+    SET pending = t.pending + excluded.pending, sent = t.sent + excluded.sent, failed = t.failed + excluded.failed,
+        not_sent = t.not_sent + excluded.not_sent;
     UPDATE folded SET upto = done WHERE upto < done;
 END $$;
 
