@@ -1,9 +1,10 @@
 //! How many notifications there are, by partner, hour of acceptance, event and status.
 //!
 //! Nothing that many write to is changed: a transaction appends its deltas in one row, and those of every few thousand events
-//! are added up and removed (`fold_1`). Whoever asks adds both. Exactness rests on epochs: every writer holds the epoch that it writes under
-//! until its transaction ends, and only an epoch that nobody holds is folded, whole. So a fold begins where the last one
-//! ended, and does not walk over what is gone.
+//! are added up and removed (`fold_1`), into `counters` and into their sums over all hours, `totals`. Whoever asks adds what
+//! is not folded yet. Exactness rests on epochs: every writer holds the epoch that it writes under until its transaction ends,
+//! and only an epoch that nobody holds is folded, whole. So a fold begins where the last one ended, and does not walk over
+//! what is gone.
 
 use super::PostgresStore;
 use super::fault::Fault;
