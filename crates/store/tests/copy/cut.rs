@@ -32,6 +32,8 @@ async fn stop_after_every_batch(from: &Address, to: &Address) -> (Copied, BTreeS
         match copied {
             Ok(copied) => return (copied, stopped),
             Err(CopyError::Stopped) => {}
+            // The database has not noticed yet that the copy before has gone.
+            Err(CopyError::Store(Error::InUse(_))) => tokio::task::yield_now().await,
             Err(error) => panic!("{error}"),
         }
     }
