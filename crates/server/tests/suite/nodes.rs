@@ -2,7 +2,7 @@
 //! controls ([`SharedStore`]); the other nodes are what it says of them.
 
 use crate::harness::shared::{Network, SharedStore};
-use crate::harness::{Answer, Gate, Partner, START, World, later, patience, seconds, verified};
+use crate::harness::{Answer, Gate, Partner, Reply, START, World, later, patience, seconds, verified};
 use capa_webhooks::boot::Failure;
 use capa_webhooks_core::engine::Limits;
 use capa_webhooks_core::id::LifeId;
@@ -45,6 +45,22 @@ async fn beat_after(world: &World, by: Duration) {
     let before = count().await;
     world.step(by);
     patience::until("a heartbeat", async || (count().await > before).then_some(())).await;
+}
+
+/// Publishes events while the store stands still. The first two come to it one by one, and are all that it works on at a
+/// time; the others wait in the node.
+async fn held_up(world: &World, store: &SharedStore, partner: &Partner, count: usize) -> JoinSet<Reply> {
+    store.stall(true);
+    let before = store.network().accepts.len();
+    let mut publishing = JoinSet::new();
+    for number in 0..count {
+        let call = partner.publishing(verified(&number.to_string()).to_string());
+        publishing.spawn(async move { call.send().await });
+        let seen = async || (store.network().accepts.len() > before + number.min(1)).then_some(());
+        patience::until("the store to be asked", seen).await;
+    }
+    world.metric_becomes("capa_webhooks_waiting", &count.to_string()).await;
+    publishing
 }
 
 async fn ready(world: &World) -> u16 {
@@ -102,17 +118,8 @@ async fn what_waited_until_the_node_lost_touch_is_refused_and_not_stored() {
     partner.publish(&verified("before")).await;
     world.metric_becomes("capa_webhooks_unrecorded", "0").await;
 
-    store.stall(true);
     let before = store.network().accepts.len();
-    let mut publishing = JoinSet::new();
-    for number in 0..3_usize {
-        let call = partner.publishing(verified(&number.to_string()).to_string());
-        publishing.spawn(async move { call.send().await });
-        // The first two are on their way to the store, which works on no more at a time: the third waits here.
-        let seen = async || (store.network().accepts.len() > before + number.min(1)).then_some(());
-        patience::until("the store to be asked", seen).await;
-    }
-    world.metric_becomes("capa_webhooks_waiting", "3").await;
+    let mut publishing = held_up(&world, &store, &partner, 3).await;
     store.network().heartbeats_fail = true;
     world.step(seconds(10));
     store.stall(false);
@@ -380,20 +387,11 @@ async fn what_comes_while_the_store_is_busy_is_gathered_into_one_batch() {
     partner.publish(&verified("before")).await;
     world.metric_becomes("capa_webhooks_unrecorded", "0").await;
 
-    store.stall(true);
     let before = store.network().accepts.len();
-    let mut publishing = JoinSet::new();
-    for number in 0..22_usize {
-        let call = partner.publishing(verified(&number.to_string()).to_string());
-        publishing.spawn(async move { call.send().await.data(202) });
-        // The first two come one by one; the store then has all that it works on at a time.
-        let seen = async || (store.network().accepts.len() > before + number.min(1)).then_some(());
-        patience::until("the store to be asked", seen).await;
-    }
-    world.metric_becomes("capa_webhooks_waiting", "22").await;
+    let mut publishing = held_up(&world, &store, &partner, 22).await;
     store.stall(false);
     while let Some(answered) = publishing.join_next().await {
-        answered.unwrap();
+        answered.unwrap().data(202);
     }
     assert_eq!(store.network().accepts[before..], [1, 1, 20]);
 }
