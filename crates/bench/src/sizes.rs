@@ -16,9 +16,8 @@ pub(crate) struct Sizes {
     pub(crate) warm_up: Duration,
     /// Time of load beside receivers that hang; longer than an attempt's time-out.
     pub(crate) long: Duration,
+    /// Connections of the callers: so many that more events wait than one fsync can hold up.
     pub(crate) connections: usize,
-    /// Connections of a crowd of callers: what is reached when more events wait than one fsync can hold up.
-    pub(crate) crowd: usize,
     /// The larger number of partners that are loaded.
     pub(crate) many: usize,
     /// Partners of a filled store, and of the one with dead receivers.
@@ -82,8 +81,7 @@ impl Sizes {
             time: Duration::from_secs(4),
             warm_up: Duration::from_secs(1),
             long: Duration::from_secs(20),
-            connections: 64,
-            crowd: 256,
+            connections: 256,
             many: 100,
             partners: 1_000,
             stored: 5_000_000,
@@ -105,8 +103,7 @@ impl Sizes {
             time: Duration::from_millis(300),
             warm_up: Duration::ZERO,
             long: Duration::from_millis(500),
-            connections: 8,
-            crowd: 16,
+            connections: 16,
             many: 10,
             partners: 20,
             stored: 2_000,
@@ -131,7 +128,6 @@ impl Sizes {
             && self.warm_up >= other.warm_up
             && self.long >= other.long
             && self.connections >= other.connections
-            && self.crowd >= other.crowd
             && self.many >= other.many
             && self.partners >= other.partners
             && self.stored >= other.stored

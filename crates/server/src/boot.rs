@@ -34,6 +34,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -55,6 +56,8 @@ pub struct Surroundings {
     pub extra_roots: Vec<CertificateDer<'static>>,
     /// A store that is open already, in the place of the configured one.
     pub store: Option<OpenStore>,
+    /// Where deliveries run; `None` for where the service is started.
+    pub deliveries: Option<Handle>,
 }
 
 /// A store that is open. Clones share one.
@@ -77,6 +80,7 @@ impl Default for Surroundings {
             free_space: FreeSpace::default(),
             extra_roots: Vec::new(),
             store: None,
+            deliveries: None,
         }
     }
 }
@@ -117,7 +121,8 @@ impl Service {
     /// # Errors
     /// What is in the way, and how to mend it.
     pub async fn start(config: Config, surroundings: Surroundings) -> Result<Self, String> {
-        let Surroundings { clock, lease_clock, limits, bounds, free_space, extra_roots, store } = surroundings;
+        let Surroundings { clock, lease_clock, limits, bounds, free_space, extra_roots, store, deliveries } =
+            surroundings;
         let metrics = Arc::new(Metrics::default());
         let wake = Wake::default();
         let listener = Listener::bind(config.listen, "--listen").await?;
@@ -168,7 +173,7 @@ impl Service {
             compare: node.compare.clone(),
             signature_headers: config.signature_headers.clone().into(),
         };
-        let engine = inbox.start(context, limits, wake.clone());
+        let engine = inbox.start(context, limits, wake.clone(), &deliveries.unwrap_or_else(Handle::current));
         let (ingest, batcher) = batcher.start();
         let retention = Retention { notifications: config.retention, idempotency: config.idempotency_retention };
         let disk = disk(&config, free_space, &door, &metrics).map(|disk| tokio::spawn(disk.watch(clock.clone())));

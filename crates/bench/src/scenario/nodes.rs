@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use super::{Env, tell};
 use crate::figures::{Asked, Plot, Section};
-use crate::measure::{Load, Measured};
+use crate::measure::Measured;
 use crate::subject::{Kind, Subject};
 use crate::units::times_text;
 
@@ -27,7 +27,7 @@ pub(super) async fn run(env: &mut Env) -> Result<Section> {
         format!(
             "Closed loop: {} connections, each publishing one event after the other, shared evenly by the nodes. Nodes, \
              PostgreSQL, load generator and receiver all run on this machine. Multiples are of the relay.",
-            env.sizes.crowd
+            env.sizes.connections
         ),
     );
     for partners in [1, env.sizes.many] {
@@ -36,7 +36,7 @@ pub(super) async fn run(env: &mut Env) -> Result<Section> {
             for turn in 0..SERIES.len() {
                 // Each begins a round in its turn, so that none always meets the machine warmer.
                 let which = (turn + usize::try_from(number)?) % SERIES.len();
-                let (setup, load) = (env.setup(partners), Load { connections: env.sizes.crowd, ..env.load() });
+                let (setup, load) = (env.setup(partners), env.load());
                 let mut subject = match which {
                     0 => Subject::start(Kind::Relay, &setup).await?,
                     1 => Subject::start(Kind::Product, &setup).await?,

@@ -34,7 +34,7 @@ enum Reach {
 impl Admin {
     /// Finds the way.
     pub(super) fn open(config: &Config) -> Result<Self, String> {
-        let runtime = runtime()?;
+        let runtime = runtime("worker")?;
         let key = FreshKey::make();
         match runtime.block_on(local_api(config.clone(), &key)) {
             Ok(app) => Ok(Self { reach: Reach::Local(app), key: key.expose(), runtime }),

@@ -51,7 +51,7 @@ pub(super) fn run(given: &ArgMatches) -> Result<ExitCode, String> {
     let config = load_config(given)?;
     let options = Options::new(keyfile::read_master_key(&config.master_key_file)?);
     let began = monotonic_micros();
-    let runtime = runtime()?;
+    let runtime = runtime("worker")?;
     let stop = Arc::new(AtomicBool::new(false));
     runtime.spawn(stop_on_signal(stop.clone()));
     let mut shown = Shown::new();

@@ -27,7 +27,7 @@ pub(super) fn command() -> Command {
 
 pub(super) fn run(given: &ArgMatches) -> Result<ExitCode, String> {
     let config = load_config(given)?;
-    let examination = runtime()?.block_on(async {
+    let examination = runtime("worker")?.block_on(async {
         let store = opening::open_to_examine(&config).await.map_err(|error| error.to_string())?;
         store.examine().await.map_err(|error| error.to_string())
     })?;

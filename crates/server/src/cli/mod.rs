@@ -91,12 +91,12 @@ fn load_config(given: &ArgMatches) -> Result<Config, String> {
     Config::load(&Sources { file: file.map(Into::into), environment, flags }).map_err(|error| error.to_string())
 }
 
-/// A runtime for a command.
-fn runtime() -> Result<tokio::runtime::Runtime, String> {
-    // The store's writer is a thread of its own, and busy whenever the workers are: a core is left to it.
+/// A runtime with half of the cores, because `serve` runs two. Its threads are named.
+fn runtime(threads: &str) -> Result<tokio::runtime::Runtime, String> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
     tokio::runtime::Builder::new_multi_thread()
-        .worker_threads((cores - 1).max(1))
+        .worker_threads((cores / 2).max(1))
+        .thread_name(threads)
         .enable_all()
         .build()
         .map_err(|error| format!("the runtime cannot start: {error}"))

@@ -35,10 +35,13 @@ pub(super) fn run(given: &ArgMatches) -> Result<ExitCode, String> {
     for name in &config.unknown_variables {
         tracing::warn!(%name, "this environment variable is not a setting");
     }
-    runtime()?.block_on(async {
+    // Callers and deliveries have threads of their own, so that a crowd of the ones does not hold up the others.
+    let (callers, deliveries) = (runtime("callers")?, runtime("deliveries")?);
+    let surroundings = Surroundings { deliveries: Some(deliveries.handle().clone()), ..Surroundings::default() };
+    callers.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
-        let mut service = Service::start(config, Surroundings::default()).await?;
+        let mut service = Service::start(config, surroundings).await?;
         let failed = tokio::select! {
             _ = terminate.recv() => None,
             _ = interrupt.recv() => None,

@@ -29,6 +29,7 @@ use capa_webhooks_store::Store;
 use compare::{Comparing, Told};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -129,8 +130,9 @@ impl Inbox {
         self.sender.clone()
     }
 
-    /// Starts an engine that reads this inbox.
-    pub fn start(self, context: Context, limits: Limits, wake: Wake) -> Running {
+    /// Starts an engine that reads this inbox. It and its deliveries run on `runtime`.
+    pub fn start(self, context: Context, limits: Limits, wake: Wake, runtime: &Handle) -> Running {
+        let _entered = runtime.enter();
         let context = Arc::new(context);
         let (drain, draining) = watch::channel(false);
         let (records, recorder) = recorder::start(context.clone(), self.sender.clone());

@@ -90,7 +90,7 @@ pub(super) fn run(given: &ArgMatches) -> Result<ExitCode, String> {
     let config = config(folder.path(), listen, receiver, &key)?;
     log::start(&config)?;
     let screen = Screen::standard();
-    let runtime = runtime()?;
+    let runtime = runtime("worker")?;
     let moved = if taken { "a free port, because another program listens on 8080" } else { "" };
     let stage = Stage { screen, clock: Clock::system(), folder: folder.path(), platform_key: key, moved };
     let done = runtime.block_on(stage.perform(config, receiver, given.get_flag("once")));
