@@ -52,6 +52,22 @@ pub async fn the_longest_due_first<E: Engine>(engine: E) {
     assert_eq!(keys(&claim(&scene, 3, 10).await), expected[3..]);
 }
 
+/// A claim of more rows than an engine takes at once gives all of them, in their order, and owns them.
+pub async fn a_large_claim_is_whole<E: Engine>(engine: E) {
+    let mut scene = Scene::new(engine).await;
+    let partner = scene.partner().await;
+    let mut expected = Vec::new();
+    for _ in 0..200 {
+        expected.push(scene.unowned(partner).await);
+        scene.pass(Duration::from_millis(1));
+    }
+    let large = claim(&scene, 150, 200).await;
+    assert_eq!((keys(&large), large.more), (expected[..150].to_vec(), false));
+    assert_eq!(keys(&claim(&scene, 150, 200).await), expected[150..]);
+    assert_eq!(scene.store().owned(scene.life).await.expect("owned").len(), 200);
+    scene.assert_healthy().await;
+}
+
 /// `room`, `rooms` and `total` are upper bounds, and `more` tells of rows left because of `total` only.
 pub async fn room_and_total_are_kept<E: Engine>(engine: E) {
     let mut scene = Scene::new(engine).await;

@@ -6,10 +6,17 @@
 //! under load the thread alone never reaches; therefore, when the thread is through, the writer copies the short rest
 //! that came in meanwhile, between two batches. A log of some size is copied at a time, because a page that changed in
 //! many commits is copied once.
+//!
+//! SQLite flushes the file only when all of the log is copied, so all that the thread has copied would be left for the
+//! writer to flush, for tens of milliseconds again. Therefore the thread flushes the file itself. It does so by a file
+//! descriptor of its own, which must stay open as long as a connection is: when one is closed, a process loses all of
+//! its locks on the file.
 
 use super::fault::{AfterFailure, Fault, after_failure};
 use super::writer::{EndOnPanic, end_process};
+use crate::Error;
 use rusqlite::Connection;
+use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -33,14 +40,14 @@ pub(super) struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// Starts the thread, with a writing connection of its own.
-    pub(super) fn start(conn: Connection, copy_at: usize) -> std::io::Result<Self> {
+    /// Starts the thread, with a writing connection of its own, and the file if it is one of the system's.
+    pub(super) fn start(conn: Connection, file: Option<Arc<File>>, copy_at: usize) -> std::io::Result<Self> {
         let (wake, woken) = sync_channel(1);
         let through = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&through);
         let thread = std::thread::Builder::new().name("store-checkpoint".to_owned()).spawn(move || {
             let _guard = EndOnPanic;
-            copy_when_woken(&conn, &woken, &flag);
+            copy_when_woken(&conn, file.as_deref(), &woken, &flag);
         })?;
         let wake = Some(wake);
         Ok(Self { copy_at, copied_at: 0, copying: false, wake, through, thread: Some(thread) })
@@ -78,10 +85,15 @@ impl Drop for Checkpoints {
     }
 }
 
-fn copy_when_woken(conn: &Connection, woken: &Receiver<()>, through: &AtomicBool) {
+fn copy_when_woken(conn: &Connection, file: Option<&File>, woken: &Receiver<()>, through: &AtomicBool) {
     while woken.recv().is_ok() {
         // The second time for what came in during the first, so that little is left for the writer.
-        within_policy("copying the log", copy(conn).and_then(|()| copy(conn)));
+        for _ in 0..2 {
+            within_policy("copying the log", copy(conn));
+            if let Some(Err(error)) = file.map(File::sync_data) {
+                end_process("flushing the file", &Error::Failed(error.to_string()).into());
+            }
+        }
         through.store(true, Ordering::Release);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A claim looks for its rows on a reading connection and reads their payloads there; the writer then only sets the
 //! owner, row by row, on the condition that nothing has changed since. So a long look through many partners holds up
-//! no accept. What another claim was quicker to take is left out.
+//! no accept, and a large claim is several transactions. What another claim was quicker to take is left out.
 //!
 //! The look goes from partner to partner of the index of unowned rows, and within a partner from the longest due. It
 //! begins after the partner that the last claim served last, so that nobody is starved when `total` or `bytes` cuts a
@@ -18,6 +18,9 @@ use capa_webhooks_core::notification::Turn;
 use rusqlite::{Connection, OptionalExtension};
 use std::sync::{Arc, PoisonError};
 
+/// Rows are taken so many in a transaction: each lies in another page, and accepts wait for as long as they are written.
+const SLICE: usize = 64;
+
 impl SqliteStore {
     pub(super) async fn claim_due(&self, claim: Claim) -> Result<Claimed, Error> {
         let life = claim.life;
@@ -31,22 +34,40 @@ impl SqliteStore {
         if found == Claimed::default() {
             return Ok(found);
         }
-        let wanted: Vec<_> = found.jobs.iter().map(|job| (job.key, job.turn)).collect();
-        let taken: Option<Vec<bool>> = self
-            .write(wanted.len(), move |session| {
-                if !session.is_alive(life)? {
-                    return Ok(None);
+        let Claimed { jobs: found, more } = found;
+        let mut jobs = Vec::with_capacity(found.len());
+        let mut found = found.into_iter().peekable();
+        // Once at least: whether the life has ended is to be known also where nothing fits.
+        loop {
+            let slice: Vec<Job> = found.by_ref().take(SLICE).collect();
+            let wanted = slice.iter().map(|job| (job.key, job.turn)).collect();
+            match self.take_all(life, wanted).await {
+                Ok(Some(taken)) => {
+                    jobs.extend(slice.into_iter().zip(taken).filter_map(|(job, taken)| taken.then_some(job)));
                 }
-                wanted
-                    .iter()
-                    .map(|(key, turn)| take(&session.conn, life, *key, *turn))
-                    .collect::<Result<_, _>>()
-                    .map(Some)
-            })
-            .await?;
-        let Some(taken) = taken else { return Ok(Claimed::default()) };
-        let jobs = found.jobs.into_iter().zip(taken).filter_map(|(job, taken)| taken.then_some(job)).collect();
-        Ok(Claimed { jobs, more: found.more })
+                Ok(None) => return Ok(Claimed { jobs, more: false }),
+                Err(error) if jobs.is_empty() => return Err(error),
+                // What is owned already must come to be held.
+                Err(error) => {
+                    tracing::warn!(%error, "a claim was cut short");
+                    return Ok(Claimed { jobs, more: true });
+                }
+            }
+            if found.peek().is_none() {
+                return Ok(Claimed { jobs, more });
+            }
+        }
+    }
+
+    /// Makes the life the owner of these rows, and says of each whether it could. `None` if the life has ended.
+    async fn take_all(&self, life: LifeId, rows: Vec<(NotificationKey, Turn)>) -> Result<Option<Vec<bool>>, Error> {
+        self.write(rows.len(), move |session| {
+            if !session.is_alive(life)? {
+                return Ok(None);
+            }
+            rows.iter().map(|(key, turn)| take(&session.conn, life, *key, *turn)).collect::<Result<_, _>>().map(Some)
+        })
+        .await
     }
 
     pub(super) async fn release_rows(&self, life: LifeId, keys: Vec<NotificationKey>) -> Result<(), Error> {

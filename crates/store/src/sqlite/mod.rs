@@ -72,6 +72,8 @@ pub struct SqliteStore {
     ring: Arc<Keyring>,
     /// The partner that the last claim served last; the next one begins after it.
     served_last: Mutex<Option<PartnerId>>,
+    /// What the checkpoint thread flushes; closed after every connection.
+    _file: Option<Arc<File>>,
     _lock: Option<File>,
 }
 

@@ -131,7 +131,11 @@ impl SqliteStore {
         let thread = |error: std::io::Error| cannot_open(path, Error::Failed(error.to_string()).into());
         let copier = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE, disk)?;
         copier.pragma_update(None, "synchronous", disk.synchronous).map_err(|error| cannot_open(path, error.into()))?;
-        let checkpoints = Checkpoints::start(copier, disk.copy_at).map_err(thread)?;
+        let file = match disk.vfs {
+            None => Some(Arc::new(File::open(path).map_err(thread)?)),
+            Some(_) => None,
+        };
+        let checkpoints = Checkpoints::start(copier, file.clone(), disk.copy_at).map_err(thread)?;
         let search = search::Shape { row: options.search_row, fan_in: options.fan_in };
         let session =
             Session::new(conn, checkpoints, options.run_length, search).map_err(|fault| cannot_open(path, fault))?;
@@ -142,6 +146,7 @@ impl SqliteStore {
             readers,
             ring: Arc::new(Keyring::new(&options.master_key, options.entropy)),
             served_last: Mutex::new(None),
+            _file: file,
             _lock: Some(lock),
         })
     }
@@ -166,6 +171,7 @@ impl SqliteStore {
             readers: Readers::open(path, options.disk, options.readers).map_err(|fault| cannot_open(path, fault))?,
             ring: Arc::new(Keyring::new(&options.master_key, options.entropy)),
             served_last: Mutex::new(None),
+            _file: None,
             _lock: None,
         })
     }
