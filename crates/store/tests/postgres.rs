@@ -12,6 +12,8 @@ mod lives;
 mod nodes;
 #[path = "postgres/opening.rs"]
 mod opening;
+#[path = "postgres/plans.rs"]
+mod plans;
 #[path = "postgres/retention.rs"]
 mod retention;
 

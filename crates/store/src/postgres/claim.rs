@@ -49,7 +49,7 @@ async fn release(session: &mut Session, life: LifeId, partners: &[Uuid], ids: &[
     session
         .commit_one(
             "UPDATE queue q SET owner = NULL FROM unnest($2::uuid[], $3::uuid[]) AS given (partner, id)
-             WHERE q.partner = given.partner AND q.id = given.id AND q.owner = $1",
+             WHERE q.partner = ANY (ARRAY[given.partner]) AND q.id = given.id AND q.owner IS NOT DISTINCT FROM $1",
             &[&life.uuid(), &partners, &ids],
         )
         .await?;
@@ -137,6 +137,7 @@ async fn take(session: &mut Session, life: LifeId, jobs: &[Job]) -> Result<Optio
     let cycles: Vec<i32> = jobs.iter().map(|job| small(job.turn.cycle)).collect();
     let numbers: Vec<i32> = jobs.iter().map(|job| small(job.turn.number)).collect();
     let dues: Vec<i64> = jobs.iter().map(|job| job.turn.due.as_millis()).collect();
+    let nobody: Option<Uuid> = None;
     let rows = session
         .commit_one(
             // Locked first, without waiting: whoever holds a row is about to take it.
@@ -145,17 +146,17 @@ async fn take(session: &mut Session, life: LifeId, jobs: &[Job]) -> Result<Optio
                  SELECT q.partner, q.id
                  FROM unnest($2::uuid[], $3::uuid[], $4::integer[], $5::integer[], $6::bigint[])
                      AS found (partner, id, cycle, number, due)
-                 JOIN queue q ON q.partner = found.partner AND q.id = found.id
-                 WHERE q.owner IS NULL AND NOT q.blocked
+                 JOIN queue q ON q.partner = ANY (ARRAY[found.partner]) AND q.id = found.id
+                 WHERE q.owner IS NOT DISTINCT FROM $7 AND NOT q.blocked
                  AND q.cycle = found.cycle AND q.number = found.number AND q.due = found.due
                  AND EXISTS (SELECT FROM alive)
                  FOR UPDATE OF q SKIP LOCKED),
              taken AS (
-                 UPDATE queue q SET owner = $1 FROM free WHERE q.partner = free.partner AND q.id = free.id
+                 UPDATE queue q SET owner = $1 FROM free WHERE q.partner = ANY (ARRAY[free.partner]) AND q.id = free.id
                  RETURNING q.partner, q.id)
              SELECT partner, id, EXISTS (SELECT FROM alive) FROM taken
              UNION ALL SELECT NULL, NULL, EXISTS (SELECT FROM alive)",
-            &[&life.uuid(), &partners, &ids, &cycles, &numbers, &dues],
+            &[&life.uuid(), &partners, &ids, &cycles, &numbers, &dues, &nobody],
         )
         .await?;
     let mut taken = HashSet::with_capacity(rows.len());

@@ -64,9 +64,9 @@ async fn erase(session: &mut Session, id: PartnerId, limit: usize, now: Timestam
     let epoch = take_epoch(session).await?;
     let settled = session
         .query_one(
-            "WITH slice AS (SELECT id FROM queue WHERE partner = $1 ORDER BY id LIMIT $2 FOR UPDATE),
+            "WITH slice AS (SELECT partner, id FROM queue WHERE partner = $1 ORDER BY id LIMIT $2 FOR UPDATE),
              gone AS (
-                 DELETE FROM queue q USING slice WHERE q.partner = $1 AND q.id = slice.id
+                 DELETE FROM queue q USING slice WHERE q.partner = ANY (ARRAY[slice.partner]) AND q.id = slice.id
                  RETURNING q.id, q.cycle, q.number, q.accepted_at, q.event),
              facts AS (
                  INSERT INTO attempts (partner, id, cycle, number, life, started_at, duration_us, class, result, reason)

@@ -170,7 +170,7 @@ async fn remove_slice(session: &mut Session, before: Timestamp, limit: usize) ->
     session
         .query(
             "SELECT n.id FROM unnest($1::uuid[], $2::uuid[]) AS old (partner, id)
-             JOIN notifications n ON n.partner = old.partner AND n.id = old.id FOR UPDATE OF n SKIP LOCKED",
+             JOIN notifications n ON n.partner = ANY (ARRAY[old.partner]) AND n.id = old.id FOR UPDATE OF n SKIP LOCKED",
             &[&partners, &ids],
         )
         .await?;
@@ -178,12 +178,12 @@ async fn remove_slice(session: &mut Session, before: Timestamp, limit: usize) ->
         .query(
             "WITH gone AS (
                  DELETE FROM notifications n USING unnest($1::uuid[], $2::uuid[]) AS old (partner, id)
-                 WHERE n.partner = old.partner AND n.id = old.id
+                 WHERE n.partner = ANY (ARRAY[old.partner]) AND n.id = old.id
                  AND NOT EXISTS (SELECT FROM queue q WHERE q.partner = old.partner AND q.id = old.id)
                  RETURNING n.partner, n.id, n.accepted_at, n.event),
              told AS MATERIALIZED (SELECT gone.*, status_of_1(partner, id) AS status FROM gone),
-             facts AS (DELETE FROM attempts a USING told t WHERE a.partner = t.partner AND a.id = t.id),
-             retries AS (DELETE FROM cycles c USING told t WHERE c.partner = t.partner AND c.id = t.id)
+             facts AS (DELETE FROM attempts a USING told t WHERE a.partner = ANY (ARRAY[t.partner]) AND a.id = t.id),
+             retries AS (DELETE FROM cycles c USING told t WHERE c.partner = ANY (ARRAY[t.partner]) AND c.id = t.id)
              SELECT partner, id, accepted_at, event, status FROM told",
             &[&partners, &ids],
         )

@@ -202,7 +202,7 @@ async fn refuse(
         .commit_one(
             // Locked in the order of the ids, so that two nodes do not meet head on.
             "WITH locked AS (SELECT id FROM inbox WHERE id = ANY ($2::bigint[]) ORDER BY id FOR UPDATE),
-             gone AS (DELETE FROM inbox i USING locked WHERE i.id = locked.id RETURNING i.*),
+             gone AS (DELETE FROM inbox i USING locked WHERE i.id = ANY (ARRAY[locked.id]) RETURNING i.*),
              told AS (
                  SELECT g.*, t.code, t.message, t.details,
                         CASE WHEN EXISTS (SELECT FROM partners p WHERE p.id = g.partner AND p.state = 'active')

@@ -117,8 +117,10 @@ async fn owned_jobs(
     // The payload in a question of its own for each row: so its partition is known.
     let sql = "SELECT q.partner, q.id, q.cycle, q.number, q.due, n.sealed
                FROM unnest($2::uuid[], $3::uuid[]) AS given (partner, id)
-               JOIN queue q ON q.partner = given.partner AND q.id = given.id AND q.owner = $1
-               LEFT JOIN LATERAL (SELECT sealed FROM notifications WHERE partner = q.partner AND id = q.id) AS n ON true";
+               JOIN queue q ON q.partner = ANY (ARRAY[given.partner]) AND q.id = given.id
+               AND q.owner IS NOT DISTINCT FROM $1
+               LEFT JOIN LATERAL (SELECT sealed FROM notifications WHERE partner = given.partner AND id = given.id) AS n
+               ON true";
     let mut jobs = Vec::new();
     for row in &session.query(sql, &[&life.uuid(), &partners, &ids]).await? {
         jobs.extend(job_if_sound(session, ring, row).await?);

@@ -1,6 +1,11 @@
 -- What must be one round trip and yet several statements, each of which sees what was committed before it began. The number
 -- at the end of a name is that of its form: a release that needs another form adds it under the next number, so that two
 -- releases can run together.
+--
+-- Given rows look up what belongs to them, never the other way round: a plan that walks a table and compares each row with all
+-- that is given is quick as long as the table is empty, which is when plans are made, and takes minutes when it is full. The
+-- planner has no choice where the first column of the key is compared as `= ANY (ARRAY[…])` and an owner as IS NOT DISTINCT
+-- FROM: there is no order to walk the key by, and no index of owners.
 
 -- The epoch of this transaction, which stays open until the transaction ends: the shared lock says so. It is read again
 -- under the lock, because it may have ended in between. A sequence is used for what it is not made for, because it has one
@@ -128,14 +133,14 @@ BEGIN
             INSERT INTO idempotency (partner, key_hash, payload_hash, id, first_used)
             SELECT t.partner, t.key, t.hash, t.id, now
             FROM unnest(of_partners, ids, keys, payload_hashes) WITH ORDINALITY AS t (partner, id, key, hash, place)
-            JOIN partners p ON p.id = t.partner AND p.state = 'active'
+            JOIN partners p ON p.id = ANY (ARRAY[t.partner]) AND p.state = 'active'
             WHERE t.key IS NOT NULL ORDER BY t.partner, t.key, t.place
             ON CONFLICT (partner, key_hash) DO NOTHING RETURNING id)
         SELECT coalesce(array_agg(id), '{}') INTO won FROM inserted;
         FOR given IN
             SELECT t.* FROM unnest(of_partners, ids, keys, payload_hashes, oldest) WITH ORDINALITY
                 AS t (partner, id, key, hash, oldest, place)
-            JOIN partners p ON p.id = t.partner AND p.state = 'active'
+            JOIN partners p ON p.id = ANY (ARRAY[t.partner]) AND p.state = 'active'
             WHERE t.key IS NOT NULL AND t.id <> ALL (won) ORDER BY t.partner, t.key, t.place
         LOOP
             LOOP
@@ -174,7 +179,7 @@ BEGIN
     WITH input AS MATERIALIZED (
         SELECT t.* FROM unnest(of_partners, ids, events, transactions, users, payloads, owners, reasons, keys)
             AS t (partner, id, event, transaction_hash, user_hash, sealed, owner, reason, key)
-        JOIN partners p ON p.id = t.partner AND p.state = 'active'
+        JOIN partners p ON p.id = ANY (ARRAY[t.partner]) AND p.state = 'active'
         WHERE t.key IS NULL OR t.id = ANY (won)),
     kept AS (
         INSERT INTO notifications (partner, id, accepted_at, transaction_hash, user_hash, event, sealed)
@@ -220,14 +225,14 @@ BEGIN
                   next_number, next_due, keep, place)),
     ended AS (
         DELETE FROM queue q USING input i
-        WHERE q.partner = i.partner AND q.id = i.id AND i.result IS NOT NULL
-        AND q.cycle = i.cycle AND q.number = i.number AND q.owner = of_life
+        WHERE q.partner = ANY (ARRAY[i.partner]) AND q.id = i.id AND i.result IS NOT NULL
+        AND q.cycle = i.cycle AND q.number = i.number AND q.owner IS NOT DISTINCT FROM of_life
         RETURNING i.*, q.event, q.accepted_at),
     moved AS (
         UPDATE queue q SET number = i.next_number, due = i.next_due, owner = CASE WHEN i.keep THEN of_life END
         FROM input i
-        WHERE q.partner = i.partner AND q.id = i.id AND i.result IS NULL
-        AND q.cycle = i.cycle AND q.number = i.number AND q.owner = of_life
+        WHERE q.partner = ANY (ARRAY[i.partner]) AND q.id = i.id AND i.result IS NULL
+        AND q.cycle = i.cycle AND q.number = i.number AND q.owner IS NOT DISTINCT FROM of_life
         RETURNING i.*),
     facts AS (
         INSERT INTO attempts (partner, id, cycle, number, life, started_at, duration_us, class, http_status, detail, next_due,
@@ -260,11 +265,11 @@ BEGIN
             WITH ORDINALITY
             AS i (partner, id, cycle, number, started_at, duration_us, class, http_status, detail, result, place)
         WHERE i.place <> ALL (applied) AND i.class <> 'not_sent'
-        AND EXISTS (SELECT FROM partners p WHERE p.id = i.partner AND p.data_key IS NOT NULL)
-        AND EXISTS (SELECT FROM notifications n WHERE n.partner = i.partner AND n.id = i.id)),
+        AND EXISTS (SELECT FROM partners p WHERE p.id = ANY (ARRAY[i.partner]) AND p.data_key IS NOT NULL)
+        AND EXISTS (SELECT FROM notifications n WHERE n.partner = ANY (ARRAY[i.partner]) AND n.id = i.id)),
     ended AS (
         DELETE FROM queue q USING late i
-        WHERE q.partner = i.partner AND q.id = i.id AND i.result = 'SENT' AND q.cycle = i.cycle
+        WHERE q.partner = ANY (ARRAY[i.partner]) AND q.id = i.id AND i.result = 'SENT' AND q.cycle = i.cycle
         RETURNING i.*, q.event, q.accepted_at),
     settling AS (
         INSERT INTO attempts (partner, id, cycle, number, life, started_at, duration_us, class, http_status, detail, result)
@@ -358,7 +363,8 @@ BEGIN
             END IF;
             EXIT WHEN NOT FOUND;
             WITH held AS (SELECT partner, id FROM queue WHERE owner = dead LIMIT slice FOR UPDATE SKIP LOCKED)
-            UPDATE queue q SET owner = NULL FROM held WHERE q.partner = held.partner AND q.id = held.id AND q.owner = dead;
+            UPDATE queue q SET owner = NULL FROM held
+            WHERE q.partner = ANY (ARRAY[held.partner]) AND q.id = held.id AND q.owner IS NOT DISTINCT FROM dead;
             GET DIAGNOSTICS freed = ROW_COUNT;
             total := total + freed;
             after := dead;

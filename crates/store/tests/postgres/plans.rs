@@ -1,0 +1,147 @@
+//! What a batch costs is in proportion to the batch, also where the database made its plans when there was nothing.
+//!
+//! Plans are made when a session first asks, and anew after the database has counted the rows of a table. The queue is empty at
+//! most moments, so that is what the plans are made for. They must be good for a full one.
+
+use crate::fixture::Postgres;
+use capa_webhooks_cluster::Database;
+use capa_webhooks_core::id::{LifeId, NotificationKey, PartnerId};
+use capa_webhooks_core::notification::Turn;
+use capa_webhooks_core::schedule::Schedule;
+use capa_webhooks_store::conformance::fixture::{Scene, attempted, event, for_an_hour, never_again, ok, status};
+use capa_webhooks_store::{Accept, Accepted, Claim, Erased, Fate, Record, Recorded, Store};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// Rows that lie in the queue while small batches are worked on: so many that the life owns, and so many that nobody owns.
+const FULL: usize = 4_000;
+/// Partners who have some of them, and partners beside.
+const PARTNERS: usize = 20;
+const STRANGERS: usize = 4_000;
+/// Notifications in a small batch, and how many batches there are.
+const BATCH: usize = 20;
+const BATCHES: usize = 8;
+/// Rows that may be read of a table for each notification of the batches. It is at most twenty; one statement that walks
+/// through the table adds two hundred.
+const MOST: i64 = 60;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn plans_for_an_empty_queue_are_good_for_a_full_one() {
+    let mut scene = Scene::new(Postgres::new()).await;
+    let partner = scene.partner().await;
+    work(&mut scene, partner).await;
+    scene.engine.database.sql("VACUUM (ANALYZE)").unwrap();
+    work(&mut scene, partner).await;
+    fill(&mut scene, partner).await;
+    let before = rows_read(&scene.engine.database);
+    for _ in 0..BATCHES {
+        work(&mut scene, partner).await;
+    }
+    let database = scene.into_engine().database;
+    let after = rows_read(&database);
+    assert!(after.contains_key("queue") && after.contains_key("partners"));
+    let given = i64::try_from(BATCH * BATCHES).unwrap();
+    for (table, read) in after {
+        let read = read - before.get(&table).unwrap_or(&0);
+        assert!(read <= MOST * given, "{table}: {read} rows were read for {given} notifications");
+    }
+}
+
+/// Rows read of each table so far: told by sessions that have ended.
+fn rows_read(database: &Database) -> BTreeMap<String, i64> {
+    let others = "SELECT count(*) FROM pg_stat_activity
+                  WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'";
+    let begun = Instant::now();
+    while database.sql(others).unwrap() != "0" && begun.elapsed() < Duration::from_secs(1) {}
+    let sql = "SELECT regexp_replace(t.relname, '_[0-9]{8}$', ''), sum(t.seq_tup_read + coalesce(i.read, 0))::bigint
+               FROM pg_stat_user_tables t
+               LEFT JOIN (SELECT relid, sum(idx_tup_read) AS read FROM pg_stat_user_indexes GROUP BY relid) AS i USING (relid)
+               GROUP BY 1";
+    let told = database.sql(sql).unwrap();
+    let row = |line: &str| {
+        let (table, read) = line.split_once('|').unwrap();
+        (table.to_owned(), read.parse().unwrap())
+    };
+    told.lines().map(row).collect()
+}
+
+/// Fills the queue, by a node that ends then.
+async fn fill(scene: &mut Scene<Postgres>, partner: PartnerId) {
+    let node = scene.engine.node().await;
+    let mut partners = vec![partner];
+    for _ in 1..PARTNERS {
+        let new = scene.new_partner();
+        partners.push(new.id);
+        node.create_partner(new, scene.now).await.unwrap();
+    }
+    let strangers = format!(
+        "INSERT INTO capa_webhooks.partners (id, name, state, created_at, updated_at)
+         SELECT gen_random_uuid(), '', 'erased', 0, 0 FROM generate_series(1, {STRANGERS})"
+    );
+    scene.engine.database.sql(&strangers).unwrap();
+    for owner in [Some(scene.life), None] {
+        // Half of it is one partner's.
+        let of = |number: usize| if number % 2 == 0 { partner } else { partners[number % PARTNERS] };
+        let batch: Vec<Accept> =
+            (0..FULL).map(|number| Accept { fate: Fate::Queue(owner), ..scene.event(of(number)) }).collect();
+        let answers = node.accept(batch, scene.now).await.unwrap();
+        assert!(answers.iter().all(|answer| *answer == Accepted::New));
+    }
+}
+
+/// Does once all that is done with given rows.
+async fn work(scene: &mut Scene<Postgres>, partner: PartnerId) {
+    let turn = Turn::first(scene.now);
+    let keys = accept(scene, partner, Some(scene.life)).await;
+    let (failing, sent) = keys.split_at(BATCH / 2);
+    let fails = |key| attempted(key, turn, status(500, ""), &Schedule::default(), scene.now);
+    let ends = |key| attempted(key, turn, ok(), &Schedule::default(), scene.now);
+    let records = failing.iter().copied().map(fails).chain(sent.iter().copied().map(ends)).collect();
+    record(scene, scene.life, records, Recorded::Applied).await;
+
+    let jobs = scene.store().owned_jobs(scene.life, failing.to_vec()).await.unwrap();
+    assert_eq!(jobs.len(), failing.len());
+    scene.store().release(scene.life, failing.to_vec()).await.unwrap();
+    // Late, and settled all the same.
+    let late = jobs.iter().map(|job| attempted(job.key, job.turn, ok(), &never_again(), scene.now)).collect();
+    record(scene, scene.life, late, Recorded::Late).await;
+
+    let fresh = scene.partner().await;
+    let unowned = accept(scene, fresh, None).await;
+    let claim = Claim {
+        life: scene.life,
+        until: scene.now,
+        room: 0,
+        rooms: BTreeMap::from([(fresh, BATCH)]),
+        total: BATCH,
+        bytes: usize::MAX,
+    };
+    assert_eq!(scene.store().claim(claim).await.unwrap().jobs.len(), unowned.len());
+    assert_eq!(scene.store().erase_partner(fresh, 2 * BATCH, scene.now).await.unwrap(), Erased::Done);
+
+    // Of a node that ends.
+    let other = LifeId::v7(scene.now, scene.random.bytes());
+    scene.store().begin_life(other, scene.now).await.unwrap();
+    let left = accept(scene, partner, Some(other)).await;
+    scene.store().end_life(other, scene.now).await.unwrap();
+    let ends = left.iter().map(|key| attempted(*key, turn, ok(), &never_again(), scene.now)).collect();
+    record(scene, scene.life, ends, Recorded::Late).await;
+}
+
+/// Accepts a batch of which every other event has an idempotency key.
+async fn accept(scene: &mut Scene<Postgres>, partner: PartnerId, owner: Option<LifeId>) -> Vec<NotificationKey> {
+    let mut batch: Vec<Accept> =
+        (0..BATCH).map(|_| Accept { fate: Fate::Queue(owner), ..scene.event(partner) }).collect();
+    for accept in batch.iter_mut().step_by(2) {
+        accept.idempotency = for_an_hour(&accept.key.id.to_string());
+        accept.event = event("u-1", None, 1);
+    }
+    let keys = batch.iter().map(|accept| accept.key).collect();
+    assert_eq!(scene.store().accept(batch, scene.now).await.unwrap(), [Accepted::New; BATCH]);
+    keys
+}
+
+async fn record(scene: &Scene<Postgres>, life: LifeId, records: Vec<Record>, expected: Recorded) {
+    let answers = scene.store().record(life, &records).await.unwrap();
+    assert!(answers.iter().all(|answer| *answer == expected), "{answers:?}");
+}
