@@ -6,8 +6,8 @@
 //! * `synchronous_commit` is at least `on`, whatever the server's default is: a 202 stands on it.
 //! * Every statement has a time-out, and so has a transaction in which nothing is said.
 //! * Plans are made once for each statement, and read in the order of an index. Statistics of `queue`, which is full at one
-//!   moment and empty at the next, would mislead the planner into reading tables whole. Only what does read tables whole
-//!   asks otherwise ([`READ_WHOLE`]).
+//!   moment and empty at the next, would mislead the planner into reading tables whole (how statements are written to prevent
+//!   that stands in `migrations/0002_functions.sql`). Only what does read tables whole asks otherwise ([`READ_WHOLE`]).
 
 use super::fault::{Fault, Remedy, chain, text};
 use super::session::{Session, within};
@@ -214,7 +214,7 @@ async fn set_up(client: &Client, statement_timeout: Duration) -> Result<(), Faul
          SET statement_timeout = {millis}; SET lock_timeout = {millis};
          SET idle_in_transaction_session_timeout = {millis}; SET jit = off;
          SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET enable_bitmapscan = off;
-         SET enable_hashjoin = off; SET enable_mergejoin = off"
+         SET enable_hashjoin = off; SET enable_mergejoin = off; SET max_parallel_workers_per_gather = 0"
     );
     Ok(client.batch_execute(&sql).await?)
 }

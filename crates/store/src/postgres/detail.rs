@@ -36,12 +36,12 @@ pub(super) async fn summaries(
         .query(
             // Written with the cycle that runs or ended last: the first, or that of the last manual retry.
             "SELECT n.id, n.event, n.accepted_at, this.cycle, facts.made,
-                    CASE WHEN EXISTS (SELECT FROM queue WHERE partner = $1 AND id = wanted.id) THEN 'PENDING'
+                    CASE WHEN (SELECT 1 FROM queue WHERE partner = $1 AND id = wanted.id) = 1 THEN 'PENDING'
                     ELSE facts.result END,
                     greatest(n.accepted_at, this.at, facts.ended_at), this.at
              FROM unnest($2::uuid[]) WITH ORDINALITY AS wanted (id, place)
              JOIN LATERAL (SELECT id, event, accepted_at FROM notifications
-                           WHERE partner = $1 AND id = wanted.id) AS n ON true
+                           WHERE partner = $1 AND id = wanted.id OFFSET 0) AS n ON true
              CROSS JOIN LATERAL (SELECT coalesce(max(cycle), 1) AS cycle, max(at) AS at FROM cycles
                                  WHERE partner = $1 AND id = wanted.id) AS this
              CROSS JOIN LATERAL (SELECT count(DISTINCT number) FILTER (WHERE a.cycle = this.cycle

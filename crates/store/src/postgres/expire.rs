@@ -150,7 +150,7 @@ async fn remove_slice(session: &mut Session, before: Timestamp, limit: usize) ->
             "SELECT n.partner, n.id FROM partners p CROSS JOIN LATERAL (
                  SELECT partner, id FROM notifications
                  WHERE partner = p.id AND id < $1 AND accepted_at < $2
-                 AND NOT EXISTS (SELECT FROM queue q WHERE q.partner = notifications.partner AND q.id = notifications.id)
+                 AND (SELECT 1 FROM queue q WHERE q.partner = notifications.partner AND q.id = notifications.id) IS NULL
                  ORDER BY id LIMIT $3) AS n
              LIMIT $3",
             &[&least_id(before.plus(ID_SLACK)), &before.as_millis(), &(sql_count(limit).saturating_add(1))],
@@ -179,7 +179,7 @@ async fn remove_slice(session: &mut Session, before: Timestamp, limit: usize) ->
             "WITH gone AS (
                  DELETE FROM notifications n USING unnest($1::uuid[], $2::uuid[]) AS old (partner, id)
                  WHERE n.partner = ANY (ARRAY[old.partner]) AND n.id = old.id
-                 AND NOT EXISTS (SELECT FROM queue q WHERE q.partner = old.partner AND q.id = old.id)
+                 AND (SELECT 1 FROM queue q WHERE q.partner = old.partner AND q.id = old.id) IS NULL
                  RETURNING n.partner, n.id, n.accepted_at, n.event),
              told AS MATERIALIZED (SELECT gone.*, status_of_1(partner, id) AS status FROM gone),
              facts AS (DELETE FROM attempts a USING told t WHERE a.partner = ANY (ARRAY[t.partner]) AND a.id = t.id),
@@ -222,7 +222,7 @@ async fn tidy(session: &mut Session, before: Timestamp) -> Result<(), Fault> {
     session.execute("DELETE FROM changes WHERE at < now() - interval '1 day'", &[]).await?;
     session
         .execute(
-            "DELETE FROM nodes n WHERE ended_at < $1 AND NOT EXISTS (SELECT FROM queue q WHERE q.owner = n.life)",
+            "DELETE FROM nodes n WHERE ended_at < $1 AND (SELECT 1 FROM queue q WHERE q.owner = n.life LIMIT 1) IS NULL",
             &[&before.as_millis()],
         )
         .await?;

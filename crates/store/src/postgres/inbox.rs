@@ -160,7 +160,7 @@ async fn find(
                              UNION ALL SELECT id FROM inbox WHERE transaction = ANY ($2)
                              ORDER BY id LIMIT $3::bigint + 1) AS unseen) AS oldest
                  CROSS JOIN LATERAL (SELECT partner, idempotency_key, payload, octet_length(payload)::bigint AS weight
-                                     FROM inbox WHERE id = oldest.id) AS i) AS found
+                                     FROM inbox WHERE id = oldest.id OFFSET 0) AS i) AS found
              ON found.before < $4::bigint AND found.place <= $3::bigint
              ORDER BY found.id",
             &[&begin, &running, &sql_count(look.rows), &sql_count(look.bytes), &sql_count(look.payload), &KEY_CHARS],
@@ -205,7 +205,7 @@ async fn refuse(
              gone AS (DELETE FROM inbox i USING locked WHERE i.id = ANY (ARRAY[locked.id]) RETURNING i.*),
              told AS (
                  SELECT g.*, t.code, t.message, t.details,
-                        CASE WHEN EXISTS (SELECT FROM partners p WHERE p.id = g.partner AND p.state = 'active')
+                        CASE WHEN (SELECT 1 FROM partners p WHERE p.id = g.partner AND p.state = 'active') = 1
                              THEN t.sealed END AS sealed
                  FROM gone g JOIN unnest($2::bigint[], $3::text[], $4::text[], $5::text[], $6::bytea[])
                      AS t (id, code, message, details, sealed) ON t.id = g.id)

@@ -26,6 +26,12 @@ pub(super) const ID_SLACK: Duration = Duration::from_secs(3600);
 /// The cycle of notification `n` that runs or ended last.
 const CYCLE: &str = "(SELECT coalesce(max(c.cycle), 1) FROM cycles c WHERE c.partner = n.partner AND c.id = n.id)";
 
+/// Where every notification is found.
+const NOTIFICATIONS: &str = "notifications n";
+
+/// 1 if notification `n` is pending, null if it is settled.
+const QUEUED: &str = "(SELECT 1 FROM queue q WHERE q.partner = n.partner AND q.id = n.id)";
+
 impl PostgresStore {
     pub(super) async fn list_page(&self, query: ListQuery) -> Result<ListPage, Error> {
         Ok(run!(self.readers, session => read(session, &self.ring, &query).await))
@@ -77,7 +83,7 @@ async fn list(session: &mut Session, keys: Option<&PartnerKeys>, query: &ListQue
     let transaction = keys.zip(query.transaction_id.as_deref()).map(|(keys, id)| keys.transaction_hash(id));
     let user = keys.zip(query.external_user_id.as_deref()).map(|(keys, id)| keys.user_hash(id));
     let within = |since: Option<i64>, until: Option<i64>| {
-        let mut select = Select::of(query.partner.uuid(), query.status);
+        let mut select = Select::of(query.partner.uuid(), query.status, searches);
         select.with("n.event =", query.event.clone());
         select.with("n.transaction_hash =", transaction);
         select.with("n.user_hash =", user);
@@ -167,32 +173,38 @@ struct Select {
 }
 
 impl Select {
-    /// All notifications of a status, or all.
-    fn of(partner: Uuid, status: Option<Status>) -> Self {
+    /// All notifications of a status, or all. Those that are searched for are few: then the rows that are found are asked for
+    /// their status, and else the rows of the status are gone through.
+    fn of(partner: Uuid, status: Option<Status>, searched: bool) -> Self {
+        // How notification `n` ended badly, if it did.
+        let unhappy = format!(
+            "(SELECT f.result FROM attempts f WHERE f.partner = n.partner AND f.id = n.id
+              AND f.result IN ('FAILED', 'NOT_SENT') AND f.cycle = {CYCLE} LIMIT 1)"
+        );
         let (from, id, conditions) = match status {
-            None => ("notifications n", "n.id", "n.partner = $1".to_owned()),
-            Some(Status::Pending) => (
-                "queue q JOIN notifications n ON n.partner = q.partner AND n.id = q.id",
+            None => (NOTIFICATIONS, "n.id", "n.partner = $1".to_owned()),
+            Some(Status::Pending) if !searched => (
+                "queue q CROSS JOIN LATERAL (
+                     SELECT * FROM notifications WHERE partner = q.partner AND id = q.id OFFSET 0) AS n",
                 "q.id",
                 "q.partner = $1".to_owned(),
             ),
-            Some(status @ (Status::Failed | Status::NotSent)) => (
-                "attempts f JOIN notifications n ON n.partner = f.partner AND n.id = f.id",
+            Some(Status::Pending) => (NOTIFICATIONS, "n.id", format!("n.partner = $1 AND {QUEUED} IS NOT NULL")),
+            Some(status @ (Status::Failed | Status::NotSent)) if !searched => (
+                "attempts f CROSS JOIN LATERAL (
+                     SELECT * FROM notifications WHERE partner = f.partner AND id = f.id OFFSET 0) AS n",
                 "f.id",
                 format!(
                     "f.partner = $1 AND f.result IN ('FAILED', 'NOT_SENT') AND f.result = '{}' AND f.cycle = {CYCLE}",
                     status.as_str()
                 ),
             ),
-            Some(Status::Sent) => (
-                "notifications n",
-                "n.id",
-                format!(
-                    "n.partner = $1 AND NOT EXISTS (SELECT FROM queue q WHERE q.partner = n.partner AND q.id = n.id)
-                     AND NOT EXISTS (SELECT FROM attempts f WHERE f.partner = n.partner AND f.id = n.id
-                                     AND f.result IN ('FAILED', 'NOT_SENT') AND f.cycle = {CYCLE})"
-                ),
-            ),
+            Some(status @ (Status::Failed | Status::NotSent)) => {
+                (NOTIFICATIONS, "n.id", format!("n.partner = $1 AND {unhappy} = '{}'", status.as_str()))
+            }
+            Some(Status::Sent) => {
+                (NOTIFICATIONS, "n.id", format!("n.partner = $1 AND {QUEUED} IS NULL AND {unhappy} IS NULL"))
+            }
         };
         Self { from, id, conditions, values: vec![Box::new(partner)] }
     }
@@ -205,12 +217,9 @@ impl Select {
         }
     }
 
-    /// Asks for ids before or after `value` too, if there is one: of every table that is cut by it.
+    /// Asks for ids before or after `value` too, if there is one.
     fn with_id(&mut self, comparison: &str, value: Option<Uuid>) {
         self.with(&format!("{} {comparison}", self.id), value);
-        if self.id != "n.id" && value.is_some() {
-            self.conditions.push_str(&format!(" AND n.id {comparison} ${}", self.values.len()));
-        }
     }
 
     async fn count(&self, session: &mut Session) -> Result<u64, Fault> {

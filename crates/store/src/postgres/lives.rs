@@ -119,8 +119,8 @@ async fn owned_jobs(
                FROM unnest($2::uuid[], $3::uuid[]) AS given (partner, id)
                JOIN queue q ON q.partner = ANY (ARRAY[given.partner]) AND q.id = given.id
                AND q.owner IS NOT DISTINCT FROM $1
-               LEFT JOIN LATERAL (SELECT sealed FROM notifications WHERE partner = given.partner AND id = given.id) AS n
-               ON true";
+               LEFT JOIN LATERAL (
+                   SELECT sealed FROM notifications WHERE partner = given.partner AND id = given.id OFFSET 0) AS n ON true";
     let mut jobs = Vec::new();
     for row in &session.query(sql, &[&life.uuid(), &partners, &ids]).await? {
         jobs.extend(job_if_sound(session, ring, row).await?);

@@ -4,8 +4,10 @@
 --
 -- Given rows look up what belongs to them, never the other way round: a plan that walks a table and compares each row with all
 -- that is given is quick as long as the table is empty, which is when plans are made, and takes minutes when it is full. The
--- planner has no choice where the first column of the key is compared as `= ANY (ARRAY[…])` and an owner as IS NOT DISTINCT
--- FROM: there is no order to walk the key by, and no index of owners.
+-- planner has no choice where the first column of a key is compared as `= ANY (ARRAY[…])`, and an owner as IS NOT DISTINCT
+-- FROM: there is no order to walk the key by, and no index of owners. Where rows are only read, LATERAL (… OFFSET 0) says so, or
+-- a value, (SELECT 1 …) = 1, in the place of EXISTS, which would be a join again.
+-- This holds for all statements of this store.
 
 -- The epoch of this transaction, which stays open until the transaction ends: the shared lock says so. It is read again
 -- under the lock, because it may have ended in between. A sequence is used for what it is not made for, because it has one
@@ -202,7 +204,7 @@ BEGIN
     IF made + refused < cardinality(ids) THEN
         RETURN QUERY SELECT t.place, NULL::uuid, NULL::text, NULL::boolean
         FROM unnest(of_partners) WITH ORDINALITY AS t (partner, place)
-        WHERE NOT EXISTS (SELECT FROM partners p WHERE p.id = t.partner AND p.state = 'active');
+        WHERE (SELECT 1 FROM partners p WHERE p.id = t.partner AND p.state = 'active') IS NULL;
     END IF;
 END $$;
 
@@ -265,8 +267,8 @@ BEGIN
             WITH ORDINALITY
             AS i (partner, id, cycle, number, started_at, duration_us, class, http_status, detail, result, place)
         WHERE i.place <> ALL (applied) AND i.class <> 'not_sent'
-        AND EXISTS (SELECT FROM partners p WHERE p.id = ANY (ARRAY[i.partner]) AND p.data_key IS NOT NULL)
-        AND EXISTS (SELECT FROM notifications n WHERE n.partner = ANY (ARRAY[i.partner]) AND n.id = i.id)),
+        AND (SELECT 1 FROM partners p WHERE p.id = i.partner AND p.data_key IS NOT NULL) = 1
+        AND (SELECT 1 FROM notifications n WHERE n.partner = i.partner AND n.id = i.id) = 1),
     ended AS (
         DELETE FROM queue q USING late i
         WHERE q.partner = ANY (ARRAY[i.partner]) AND q.id = i.id AND i.result = 'SENT' AND q.cycle = i.cycle
@@ -322,7 +324,8 @@ BEGIN
                 SELECT w.partner, w.id, w.cycle, w.number, w.due FROM queue w
                 WHERE w.partner = here AND w.owner IS NULL AND NOT w.blocked AND w.due <= until
                 ORDER BY w.due, w.id LIMIT least(own, total - rows + 1)) AS q
-            LEFT JOIN LATERAL (SELECT m.sealed FROM notifications m WHERE m.partner = q.partner AND m.id = q.id) AS n ON true
+            LEFT JOIN LATERAL (
+                SELECT m.sealed FROM notifications m WHERE m.partner = q.partner AND m.id = q.id OFFSET 0) AS n ON true
             ORDER BY q.due, q.id
         LOOP
             rows := rows + 1;
