@@ -4,9 +4,10 @@
 //! store that works on a few batches at a time ([`Store::batches`](capa_webhooks_store::Store::batches)) gets no more: what
 //! comes meanwhile is gathered.
 //!
-//! What was seen of a receiver must not be forgotten, so a store that fails is asked again until it answers; meanwhile
-//! the engine starts nothing once enough outcomes wait (`Limits::unrecorded`). While a batch waits to be tried again it gives
-//! its turn to others: what is wrong may concern it alone.
+//! What was seen of a receiver must not be forgotten, so a store that fails is asked again until it answers, for half as much
+//! each time, and for twice as much after it did; meanwhile the engine starts nothing once enough outcomes wait
+//! (`Limits::unrecorded`). While a batch waits to be tried again it gives its turn to others: what is wrong may concern it
+//! alone.
 
 use super::{Context, STORE_PAUSE};
 use capa_webhooks_core::engine::Input;
@@ -103,16 +104,25 @@ async fn record<'a>(
     mut turn: Turn<'a>,
 ) -> (Vec<Recorded>, bool) {
     let mut repeated = false;
-    loop {
-        match context.store.record(context.life, batch).await {
-            Ok(answers) => return (answers, repeated),
+    let mut answers = Vec::with_capacity(batch.len());
+    let mut most = batch.len();
+    while answers.len() < batch.len() {
+        let left = &batch[answers.len()..];
+        match context.store.record(context.life, &left[..most.min(left.len())]).await {
+            Ok(recorded) => {
+                answers.extend(recorded);
+                most = most.saturating_mul(2);
+            }
             Err(error) => {
-                tracing::error!(%error, outcomes = batch.len(), "outcomes could not be recorded; trying again");
+                tracing::error!(%error, outcomes = left.len(), "outcomes could not be recorded; trying again");
                 repeated |= matches!(error, Error::InDoubt(_));
+                // It may be too much for the time that the store gives itself.
+                most = most.div_ceil(2);
                 drop(turn);
                 context.clock.sleep(STORE_PAUSE).await;
                 turn = turns.acquire().await.ok();
             }
         }
     }
+    (answers, repeated)
 }

@@ -396,17 +396,15 @@ async fn what_comes_while_the_store_is_busy_is_gathered_into_one_batch() {
     assert_eq!(store.network().accepts[before..], [1, 1, 20]);
 }
 
-#[tokio::test]
-async fn outcomes_that_come_while_the_store_is_busy_are_gathered_too() {
-    let (world, store) = world().await;
-    let partner = world.partner().await;
+/// Brings four outcomes to the recorder while the store stands still. The first two come to the store one by one, and are all
+/// that it works on at a time; the others wait. Gives how many batches the store had seen before.
+async fn outcomes_held_up(world: &World, store: &SharedStore, partner: &Partner) -> usize {
     let gates = [(); 4].map(|()| Gate::closed());
     partner.endpoint.answers(gates.each_ref().map(|gate| Answer::ok().behind(gate)));
-    for number in 0..4 {
+    for number in 0..gates.len() {
         partner.publish(&verified(&number.to_string())).await;
     }
     world.metric_becomes("capa_webhooks_in_flight", "4").await;
-
     store.stall(true);
     let before = store.network().records.len();
     for (number, gate) in (1..).zip(&gates) {
@@ -415,7 +413,32 @@ async fn outcomes_that_come_while_the_store_is_busy_are_gathered_too() {
         let seen = async || (store.network().records.len() >= before + number.min(2)).then_some(());
         patience::until("the store to be asked", seen).await;
     }
+    before
+}
+
+#[tokio::test]
+async fn outcomes_that_come_while_the_store_is_busy_are_gathered_too() {
+    let (world, store) = world().await;
+    let partner = world.partner().await;
+    let before = outcomes_held_up(&world, &store, &partner).await;
     store.stall(false);
     world.metric_becomes("capa_webhooks_unrecorded", "0").await;
     assert_eq!(store.network().records[before..], [1, 1, 2]);
+}
+
+/// A store that never manages as much as has gathered would be asked for ever.
+#[tokio::test]
+async fn outcomes_that_are_too_many_for_the_store_are_recorded_in_parts() {
+    let (world, store) = world().await;
+    let partner = world.partner().await;
+    let before = outcomes_held_up(&world, &store, &partner).await;
+    store.network().most_records = Some(1);
+    store.stall(false);
+    let recorded = async || {
+        world.step(Duration::from_millis(250));
+        (world.metric("capa_webhooks_unrecorded").await < 0.5).then_some(())
+    };
+    patience::until("all outcomes to be recorded", recorded).await;
+    assert_eq!(store.network().records[before..], [1, 1, 2, 1, 1]);
+    assert_eq!(partner.get("webhook-notifications?status=SENT").await.data(200)["total"], 4);
 }

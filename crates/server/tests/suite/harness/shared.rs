@@ -39,6 +39,8 @@ pub(crate) struct Network {
     pub(crate) lose_accepts: usize,
     pub(crate) lose_records: usize,
     pub(crate) lose_releases: usize,
+    /// Batches of more outcomes take longer than the store allows.
+    pub(crate) most_records: Option<usize>,
     /// Heartbeats that had an answer.
     pub(crate) beats: usize,
     /// Comparisons that were made, and polls for changes that had an answer.
@@ -174,6 +176,9 @@ impl Store for SharedStore {
     async fn record(&self, life: LifeId, batch: &[Record]) -> Result<Vec<Recorded>, Error> {
         self.network().records.push(batch.len());
         self.arrive().await;
+        if self.network().most_records.is_some_and(|most| batch.len() > most) {
+            return Err(Error::Unavailable("the statement took too long".to_owned()));
+        }
         let recorded = self.inner.record(life, batch).await?;
         self.unless_lost(|network| &mut network.lose_records, recorded)
     }
