@@ -11,7 +11,6 @@ use capa_webhooks_core::schedule::Schedule;
 use capa_webhooks_store::conformance::fixture::{Scene, attempted, event, for_an_hour, never_again, ok, status};
 use capa_webhooks_store::{Accept, Accepted, Claim, Erased, Fate, Record, Recorded, Store};
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
 
 /// Rows that lie in the queue while small batches are worked on: so many that the life owns, and so many that nobody owns.
 const FULL: usize = 4_000;
@@ -32,13 +31,14 @@ async fn plans_for_an_empty_queue_are_good_for_a_full_one() {
     work(&mut scene, partner).await;
     scene.engine.database.sql("VACUUM (ANALYZE)").unwrap();
     work(&mut scene, partner).await;
+    let open = sessions(&scene.engine.database);
     fill(&mut scene, partner).await;
-    let before = rows_read(&scene.engine.database);
+    let before = rows_read(&scene.engine.database, &open);
     for _ in 0..BATCHES {
         work(&mut scene, partner).await;
     }
     let database = scene.into_engine().database;
-    let after = rows_read(&database);
+    let after = rows_read(&database, "0");
     assert!(after.contains_key("queue") && after.contains_key("partners"));
     let given = i64::try_from(BATCH * BATCHES).unwrap();
     for (table, read) in after {
@@ -47,22 +47,24 @@ async fn plans_for_an_empty_queue_are_good_for_a_full_one() {
     }
 }
 
-/// Rows read of each table so far: told by sessions that have ended.
-fn rows_read(database: &Database) -> BTreeMap<String, i64> {
-    let others = "SELECT count(*) FROM pg_stat_activity
-                  WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'";
-    let begun = Instant::now();
-    while database.sql(others).unwrap() != "0" && begun.elapsed() < Duration::from_secs(1) {}
+/// How many sessions there are.
+fn sessions(database: &Database) -> String {
+    let sql = "SELECT count(*) FROM pg_stat_activity
+               WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'";
+    database.sql(sql).expect("counts")
+}
+
+/// Rows read of each table so far, once there are only so many sessions left: the others have then told what they read.
+fn rows_read(database: &Database, left: &str) -> BTreeMap<String, i64> {
+    assert!((0..200).any(|_| sessions(database) == left), "sessions end with their store");
     let sql = "SELECT regexp_replace(t.relname, '_[0-9]{8}$', ''), sum(t.seq_tup_read + coalesce(i.read, 0))::bigint
                FROM pg_stat_user_tables t
                LEFT JOIN (SELECT relid, sum(idx_tup_read) AS read FROM pg_stat_user_indexes GROUP BY relid) AS i USING (relid)
                GROUP BY 1";
-    let told = database.sql(sql).unwrap();
-    let row = |line: &str| {
-        let (table, read) = line.split_once('|').unwrap();
-        (table.to_owned(), read.parse().unwrap())
-    };
-    told.lines().map(row).collect()
+    let told = database.sql(sql).expect("the statistics are read");
+    let row =
+        |line: &str| line.split_once('|').map(|(table, read)| (table.to_owned(), read.parse().expect("a number")));
+    told.lines().filter_map(row).collect()
 }
 
 /// Fills the queue, by a node that ends then.
@@ -72,19 +74,19 @@ async fn fill(scene: &mut Scene<Postgres>, partner: PartnerId) {
     for _ in 1..PARTNERS {
         let new = scene.new_partner();
         partners.push(new.id);
-        node.create_partner(new, scene.now).await.unwrap();
+        node.create_partner(new, scene.now).await.expect("creates");
     }
     let strangers = format!(
         "INSERT INTO capa_webhooks.partners (id, name, state, created_at, updated_at)
          SELECT gen_random_uuid(), '', 'erased', 0, 0 FROM generate_series(1, {STRANGERS})"
     );
-    scene.engine.database.sql(&strangers).unwrap();
+    scene.engine.database.sql(&strangers).expect("inserts");
     for owner in [Some(scene.life), None] {
         // Half of it is one partner's.
-        let of = |number: usize| if number % 2 == 0 { partner } else { partners[number % PARTNERS] };
+        let of = |number: usize| if number.is_multiple_of(2) { partner } else { partners[number % PARTNERS] };
         let batch: Vec<Accept> =
             (0..FULL).map(|number| Accept { fate: Fate::Queue(owner), ..scene.event(of(number)) }).collect();
-        let answers = node.accept(batch, scene.now).await.unwrap();
+        let answers = node.accept(batch, scene.now).await.expect("the store answers");
         assert!(answers.iter().all(|answer| *answer == Accepted::New));
     }
 }
@@ -99,9 +101,9 @@ async fn work(scene: &mut Scene<Postgres>, partner: PartnerId) {
     let records = failing.iter().copied().map(fails).chain(sent.iter().copied().map(ends)).collect();
     record(scene, scene.life, records, Recorded::Applied).await;
 
-    let jobs = scene.store().owned_jobs(scene.life, failing.to_vec()).await.unwrap();
+    let jobs = scene.store().owned_jobs(scene.life, failing.to_vec()).await.expect("the store answers");
     assert_eq!(jobs.len(), failing.len());
-    scene.store().release(scene.life, failing.to_vec()).await.unwrap();
+    scene.store().release(scene.life, failing.to_vec()).await.expect("the store answers");
     // Late, and settled all the same.
     let late = jobs.iter().map(|job| attempted(job.key, job.turn, ok(), &never_again(), scene.now)).collect();
     record(scene, scene.life, late, Recorded::Late).await;
@@ -116,14 +118,17 @@ async fn work(scene: &mut Scene<Postgres>, partner: PartnerId) {
         total: BATCH,
         bytes: usize::MAX,
     };
-    assert_eq!(scene.store().claim(claim).await.unwrap().jobs.len(), unowned.len());
-    assert_eq!(scene.store().erase_partner(fresh, 2 * BATCH, scene.now).await.unwrap(), Erased::Done);
+    assert_eq!(scene.store().claim(claim).await.expect("the store answers").jobs.len(), unowned.len());
+    assert_eq!(
+        scene.store().erase_partner(fresh, 2 * BATCH, scene.now).await.expect("the store answers"),
+        Erased::Done
+    );
 
     // Of a node that ends.
     let other = LifeId::v7(scene.now, scene.random.bytes());
-    scene.store().begin_life(other, scene.now).await.unwrap();
+    scene.store().begin_life(other, scene.now).await.expect("the store answers");
     let left = accept(scene, partner, Some(other)).await;
-    scene.store().end_life(other, scene.now).await.unwrap();
+    scene.store().end_life(other, scene.now).await.expect("the store answers");
     let ends = left.iter().map(|key| attempted(*key, turn, ok(), &never_again(), scene.now)).collect();
     record(scene, scene.life, ends, Recorded::Late).await;
 }
@@ -137,11 +142,11 @@ async fn accept(scene: &mut Scene<Postgres>, partner: PartnerId, owner: Option<L
         accept.event = event("u-1", None, 1);
     }
     let keys = batch.iter().map(|accept| accept.key).collect();
-    assert_eq!(scene.store().accept(batch, scene.now).await.unwrap(), [Accepted::New; BATCH]);
+    assert_eq!(scene.store().accept(batch, scene.now).await.expect("the store answers"), [Accepted::New; BATCH]);
     keys
 }
 
 async fn record(scene: &Scene<Postgres>, life: LifeId, records: Vec<Record>, expected: Recorded) {
-    let answers = scene.store().record(life, &records).await.unwrap();
+    let answers = scene.store().record(life, &records).await.expect("the store answers");
     assert!(answers.iter().all(|answer| *answer == expected), "{answers:?}");
 }
