@@ -1,4 +1,4 @@
-//! What a batch costs is in proportion to the batch, also where the database made its plans when there was nothing.
+//! What a batch or a page costs is in proportion to it, also where the database made its plans when there was nothing.
 //!
 //! Plans are made when a session first asks, and anew after the database has counted the rows of a table. The queue is empty at
 //! most moments, so that is what the plans are made for. They must be good for a full one.
@@ -6,10 +6,12 @@
 use crate::fixture::Postgres;
 use capa_webhooks_cluster::Database;
 use capa_webhooks_core::id::{LifeId, NotificationKey, PartnerId};
-use capa_webhooks_core::notification::Turn;
+use capa_webhooks_core::notification::{Status, Turn};
 use capa_webhooks_core::schedule::Schedule;
-use capa_webhooks_store::conformance::fixture::{Scene, attempted, event, for_an_hour, never_again, ok, status};
-use capa_webhooks_store::{Accept, Accepted, Claim, Erased, Fate, Record, Recorded, Store};
+use capa_webhooks_store::conformance::fixture::{
+    Scene, attempted, event, everything, for_an_hour, never_again, ok, status,
+};
+use capa_webhooks_store::{Accept, Accepted, Claim, Erased, Fate, ListQuery, Record, Recorded, Store};
 use std::collections::BTreeMap;
 
 /// Rows that lie in the queue while small batches are worked on: so many that the life owns, and so many that nobody owns.
@@ -37,13 +39,33 @@ async fn plans_for_an_empty_queue_are_good_for_a_full_one() {
     for _ in 0..BATCHES {
         work(&mut scene, partner).await;
     }
+    assert_few_read(scene, &before, "queue");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn plans_for_empty_lists_are_good_for_long_ones() {
+    let mut scene = Scene::new(Postgres::new()).await;
+    let partner = scene.partner().await;
+    read(&mut scene, partner).await;
+    scene.engine.database.sql("VACUUM (ANALYZE)").unwrap();
+    read(&mut scene, partner).await;
+    let open = sessions(&scene.engine.database);
+    settle(&mut scene, partner).await;
+    let before = rows_read(&scene.engine.database, &open);
+    for _ in 0..BATCHES {
+        read(&mut scene, partner).await;
+    }
+    assert_few_read(scene, &before, "attempts");
+}
+
+/// Ends the store, and looks what was read since. Of one table it is known that something was.
+fn assert_few_read(scene: Scene<Postgres>, before: &BTreeMap<String, i64>, surely: &str) {
     let database = scene.into_engine().database;
-    let after = rows_read(&database, "0");
-    assert!(after.contains_key("queue") && after.contains_key("partners"));
-    let given = i64::try_from(BATCH * BATCHES).unwrap();
-    for (table, read) in after {
-        let read = read - before.get(&table).unwrap_or(&0);
+    let given = i64::try_from(BATCH * BATCHES).expect("a small number");
+    for (table, upto) in rows_read(&database, "0") {
+        let read = upto - before.get(&table).unwrap_or(&0);
         assert!(read <= MOST * given, "{table}: {read} rows were read for {given} notifications");
+        assert!(read >= given || table != surely, "{table}: the database tells of {read} rows only");
     }
 }
 
@@ -89,6 +111,36 @@ async fn fill(scene: &mut Scene<Postgres>, partner: PartnerId) {
         let answers = node.accept(batch, scene.now).await.expect("the store answers");
         assert!(answers.iter().all(|answer| *answer == Accepted::New));
     }
+}
+
+/// Settles much, half of it badly, by a node that ends then.
+async fn settle(scene: &mut Scene<Postgres>, partner: PartnerId) {
+    let node = scene.engine.node().await;
+    let batch: Vec<Accept> = (0..FULL).map(|_| scene.event(partner)).collect();
+    let turn = Turn::first(scene.now);
+    let ends = |(number, accept): (usize, &Accept)| {
+        let answer = if number.is_multiple_of(2) { ok() } else { status(500, "") };
+        attempted(accept.key, turn, answer, &never_again(), scene.now)
+    };
+    let records: Vec<Record> = batch.iter().enumerate().map(ends).collect();
+    node.accept(batch, scene.now).await.expect("accepts");
+    let answers = node.record(scene.life, &records).await.expect("records");
+    assert!(answers.iter().all(|answer| *answer == Recorded::Applied));
+}
+
+/// Asks once for the first page of each list, with one more that is settled, and for its detail.
+async fn read(scene: &mut Scene<Postgres>, partner: PartnerId) {
+    let key = scene.sent(partner).await;
+    scene.failed(partner).await;
+    scene.owned(partner).await;
+    for status in [None, Some(Status::Pending), Some(Status::Sent), Some(Status::Failed)] {
+        for transaction_id in [None, Some("t-2".to_owned())] {
+            let searched = transaction_id.is_some();
+            let page = scene.list(ListQuery { status, transaction_id, limit: BATCH, ..everything(partner) }).await;
+            assert_eq!(page.rows.is_empty(), searched, "{status:?}");
+        }
+    }
+    assert_eq!(scene.status(key).await, Some(Status::Sent));
 }
 
 /// Does once all that is done with given rows.
