@@ -12,6 +12,8 @@ pub(super) struct File {
     durable: Vec<u8>,
     /// What leads from `durable` to `now`, in order.
     unsynced: Vec<Change>,
+    /// How many syncs of it failed.
+    pub(super) failed_syncs: u64,
     pub(super) locks: Locks,
     pub(super) memory: SharedMemory,
 }
@@ -76,6 +78,12 @@ impl File {
     pub(super) fn fail_to_sync(&mut self, random: &mut Random, sector: usize) {
         self.durable = self.survivors(random, sector, &mut Tally::default());
         self.unsynced.clear();
+        self.failed_syncs += 1;
+    }
+
+    /// What the disk keeps for certain.
+    pub(super) fn certain(&self) -> &[u8] {
+        &self.durable
     }
 
     /// What would be found after a power cut at this moment.

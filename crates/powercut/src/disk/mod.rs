@@ -62,6 +62,8 @@ pub(crate) struct Handle {
     file: FileId,
     /// The first sync of a new log or journal syncs the folder, too.
     sync_folder: bool,
+    /// The failed syncs of the file that whoever holds this was told of.
+    told: u64,
 }
 
 type FileId = u64;
@@ -83,6 +85,8 @@ struct State {
     room: Option<usize>,
     /// The call that fails, after so many of its kind, and where what is left is put then.
     breaks: Option<(Broken, u64, PathBuf)>,
+    /// That folder, once the call has failed.
+    left: Option<PathBuf>,
     lies: bool,
     /// What was found after the cut.
     cut: Option<(Moment, BTreeMap<String, Vec<u8>>)>,
@@ -107,6 +111,7 @@ impl Disk {
             cut_at: None,
             room: None,
             breaks: None,
+            left: None,
             lies: false,
             cut: None,
             tally: Tally::default(),
@@ -169,7 +174,8 @@ impl Disk {
     }
 
     /// Fails one call after so many of its kind. What would be found after a cut at that moment is written to files in
-    /// `folder`, because the process may not live to say it.
+    /// `folder`, because the process may not live to say it. Other threads go on until the process has ended: what they
+    /// still sync is written there, too.
     pub fn break_down(&self, what: Broken, after: u64, folder: &Path) {
         self.state().breaks = Some((what, after, folder.to_owned()));
     }
@@ -210,7 +216,8 @@ impl Disk {
             }
         };
         state.open += 1;
-        Ok(Handle { id: state.next(), file, sync_folder: make && log_or_journal })
+        let told = state.files.get(&file).map_or(0, |file| file.failed_syncs);
+        Ok(Handle { id: state.next(), file, sync_folder: make && log_or_journal, told })
     }
 
     pub(crate) fn close(&self, handle: &Handle) {
@@ -289,6 +296,7 @@ impl Disk {
             let State { files, random, sector, .. } = &mut *state;
             if let Some(file) = files.get_mut(&handle.file) {
                 file.fail_to_sync(random, *sector);
+                handle.told = file.failed_syncs;
             }
             state.leave_behind(ffi::SQLITE_IOERR_FSYNC);
             return Err(ffi::SQLITE_IOERR_FSYNC);
@@ -300,7 +308,10 @@ impl Disk {
         if std::mem::take(&mut handle.sync_folder) {
             state.durable_names = state.names.clone();
         }
-        Ok(())
+        state.leave_synced(handle.file);
+        // Linux says once to each that has a file open that a sync of it failed, whoever called that sync.
+        let failed = state.file(handle).failed_syncs;
+        if std::mem::replace(&mut handle.told, failed) < failed { Err(ffi::SQLITE_IOERR_FSYNC) } else { Ok(()) }
     }
 
     pub(crate) fn length(&self, handle: &Handle) -> usize {
@@ -401,8 +412,44 @@ impl State {
         }
         if let Some((_, _, folder)) = self.breaks.take() {
             for (name, bytes) in self.survivors() {
-                std::fs::write(folder.join(name), bytes).expect("what is left of the disk can be written down");
+                put_down(&folder, &name, &bytes);
             }
+            self.left = Some(folder);
         }
+    }
+
+    /// After a sync: a file is left behind with what it holds for certain now.
+    fn leave_synced(&self, file: FileId) {
+        let name = self.names.iter().find_map(|(name, its)| (*its == file).then_some(name));
+        if let (Some(folder), Some(name), Some(file)) = (&self.left, name, self.files.get(&file)) {
+            put_down(folder, name, file.certain());
+        }
+    }
+}
+
+/// Writes a file of what is left, whole or not at all: the process may end meanwhile.
+fn put_down(folder: &Path, name: &str, bytes: &[u8]) {
+    let unfinished = folder.join("unfinished");
+    let put = std::fs::write(&unfinished, bytes).and_then(|()| std::fs::rename(&unfinished, folder.join(name)));
+    put.expect("what is left of the disk can be written down");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everyone_is_told_once_of_a_failed_sync_and_what_is_synced_later_is_left_behind() {
+        let (disk, folder) = (Disk::new(1), tempfile::TempDir::new().expect("a folder"));
+        let open = || disk.open("log", true, false).expect("it opens");
+        let (mut mine, mut yours) = (open(), open());
+        disk.break_down(Broken::Sync, 0, folder.path());
+        disk.write(&mine, 0, &[1; 512]).expect("there is room");
+        assert_eq!(disk.sync(&mut mine), Err(ffi::SQLITE_IOERR_FSYNC));
+        disk.write(&yours, 512, &[2; 512]).expect("there is room");
+        assert_eq!(disk.sync(&mut yours), Err(ffi::SQLITE_IOERR_FSYNC));
+        assert_eq!((disk.sync(&mut mine), disk.sync(&mut yours), disk.sync(&mut open())), (Ok(()), Ok(()), Ok(())));
+        let left = std::fs::read(folder.path().join("log")).expect("it is left behind");
+        assert_eq!(left[512..], [2; 512]);
     }
 }
