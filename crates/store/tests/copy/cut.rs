@@ -39,8 +39,12 @@ async fn stop_after_every_batch(from: &Address, to: &Address) -> (Copied, BTreeS
     }
 }
 
-/// Copies, and is dropped after one step with the network, then after two, and so on, as by a process that is killed.
-async fn kill_after_every_step(from: &Address, to: &Address) -> Copied {
+/// What is said of a target that needs no more copying.
+const FINISHED: &str = "the target of the copy holds a finished copy of this store already";
+
+/// Copies, and is dropped after one step with the network, then after two, and so on, as by a process that is killed. Nothing
+/// is told of what was copied where the last step was carried out in spite of that.
+async fn kill_after_every_step(from: &Address, to: &Address) -> Option<Copied> {
     let mut steps = 0;
     loop {
         let mut copying = Box::pin(copy_slowly(from, to, |_| ControlFlow::Continue(())));
@@ -54,7 +58,8 @@ async fn kill_after_every_step(from: &Address, to: &Address) -> Copied {
             }
         });
         match ended.await {
-            Some(Ok(copied)) => return copied,
+            Some(Ok(copied)) => return Some(copied),
+            Some(Err(error)) if error.to_string() == FINISHED => return None,
             None => steps += 1,
             // The database has not noticed yet that the copy before has gone.
             Some(Err(CopyError::Store(Error::InUse(_)))) => tokio::task::yield_now().await,
@@ -101,9 +106,13 @@ async fn stopped_in_every_table() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_between_any_two_steps() {
     let (file, filled, before) = filled().await;
+    let whole = database();
+    let expected = copy_at_once(&file.address(), &address(&whole)).await.unwrap();
     let (there, back) = (database(), File::new());
-    let expected = kill_after_every_step(&file.address(), &address(&there)).await;
+    let copied = kill_after_every_step(&file.address(), &address(&there)).await;
+    assert_eq!(copied.unwrap_or_else(|| expected.clone()), expected);
     assert_postgres(&there, &filled, &before).await;
-    assert_eq!(kill_after_every_step(&address(&there), &back.address()).await, expected);
+    let copied = kill_after_every_step(&address(&there), &back.address()).await;
+    assert_eq!(copied.unwrap_or_else(|| expected.clone()), expected);
     assert_sqlite(&back, &filled, &before).await;
 }
