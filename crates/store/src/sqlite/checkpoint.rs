@@ -5,7 +5,8 @@
 //! copies, beside the writer, which goes on appending. The log can only begin anew once all of it is copied, which
 //! under load the thread alone never reaches; therefore, when the thread is through, the writer copies the short rest
 //! that came in meanwhile, between two batches. A log of some size is copied at a time, because a page that changed in
-//! many commits is copied once.
+//! many commits is copied once; but not of a large size, because a commit waits for about as long as what was copied
+//! takes to be flushed.
 //!
 //! SQLite flushes the file only when all of the log is copied, so all that the thread has copied would be left for the
 //! writer to flush, for tens of milliseconds again. Therefore the thread flushes the file itself. It does so by a file
@@ -22,8 +23,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
-/// The thread copies when the log has grown by this many pages (64 MiB).
-pub(super) const COPY_AT: usize = 16_384;
+/// The thread copies when the log has grown by this many pages (8 MiB).
+pub(super) const COPY_AT: usize = 2_048;
 
 /// The writer's side of the copying.
 pub(super) struct Checkpoints {
