@@ -93,8 +93,9 @@ async fn run(args: &Args) -> Result<Report> {
         let setup = Setup { server: server.clone(), directory: directory.clone(), partners, sink: sink_address };
         for number in 1..=args.rounds as usize {
             for kind in order(number) {
-                let round = (bench.round(kind, number, &setup, load).await)
+                let measured = (bench.fresh(kind, &setup, load).await)
                     .with_context(|| format!("round {number} of the {kind} with {partners} partner(s) failed"))?;
+                let round = Round { subject: kind, partners, round: number, measured };
                 eprintln!("{}", report::progress(&round, args.rounds));
                 rounds.push(round);
             }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::event::PHASE;
 use crate::load::{self, Outcome};
 use crate::postgres::PerEvent;
-use crate::probe::{self, Beside};
+use crate::probe::{self, Beside, Processors};
 use crate::sink::Sink;
 use crate::source::Limit;
 use crate::subject::{Kind, Setup, Subject};
@@ -67,6 +67,8 @@ pub(crate) struct Measured {
     pub(crate) peak_memory: u64,
     pub(crate) fsync_p50: u64,
     pub(crate) fsync_p99: u64,
+    /// The share of the processors' time that the host took for others (steal).
+    pub(crate) taken: f64,
     /// What the database used for each event, where that is the store.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) database: Option<PerEvent>,
@@ -84,11 +86,10 @@ impl Bench {
         Self { sink, next_sequence: 0 }
     }
 
-    /// Measures one round with a fresh server.
-    pub(crate) async fn round(&mut self, kind: Kind, number: usize, setup: &Setup, load: Load) -> Result<Round> {
+    /// Measures a fresh server.
+    pub(crate) async fn fresh(&mut self, kind: Kind, setup: &Setup, load: Load) -> Result<Measured> {
         let mut subject = Subject::start(kind, setup).await?;
-        let measured = self.measured(&mut subject, load).await?;
-        Ok(Round { subject: kind, partners: setup.partners, round: number, measured })
+        self.measured(&mut subject, load).await
     }
 
     /// Warms a server up, then measures it under load.
@@ -97,7 +98,7 @@ impl Bench {
         if !load.warm_up.is_zero() {
             self.phase(subject, load, load.warm_up).await?;
         }
-        let (before, spent) = (subject.usage()?, subject.spent()?);
+        let (before, spent, processors) = (subject.usage()?, subject.spent()?, Processors::now()?);
         let beside = load.fsync_beside.then(|| Beside::start(subject.directory()));
         let outcome = self.phase(subject, load, load.time).await;
         // Joined before anything can fail, so that no thread writes into a directory that is going.
@@ -129,6 +130,7 @@ impl Bench {
             peak_memory: after.peak_memory,
             fsync_p50: fsync.value_at_quantile(0.5),
             fsync_p99: fsync.value_at_quantile(0.99),
+            taken: Processors::now()?.taken_since(&processors),
             database: spent_at_last.zip(spent).map(|(after, before)| after.since(&before, events)),
         })
     }

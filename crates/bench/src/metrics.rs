@@ -2,7 +2,7 @@
 
 use crate::measure::Measured;
 use crate::postgres::PerEvent;
-use crate::units::{cpu_text, grouped, micros_text};
+use crate::units::{cpu_text, grouped, micros_text, percent_text};
 
 /// A figure of a round: what it is called, how it is taken, and how it reads.
 pub(crate) struct Metric<T = Measured> {
@@ -13,7 +13,7 @@ pub(crate) struct Metric<T = Measured> {
 }
 
 /// All figures of a round, in the order of the tables.
-pub(crate) const METRICS: [Metric; 11] = [
+pub(crate) const METRICS: [Metric; 12] = [
     Metric {
         key: "acceptedPerSecond",
         label: "accepted events/s",
@@ -55,6 +55,7 @@ pub(crate) const METRICS: [Metric; 11] = [
     },
     Metric { key: "fsyncP50", label: "(disk) fsync p50", value: |round| round.fsync_p50 as f64, text: micros_text },
     Metric { key: "fsyncP99", label: "(disk) fsync p99", value: |round| round.fsync_p99 as f64, text: micros_text },
+    Metric { key: "taken", label: "(host) took of the CPUs", value: |round| round.taken, text: percent_text },
 ];
 
 /// What is shown beside them where the store is a database.

@@ -62,6 +62,34 @@ impl fmt::Display for Machine {
     }
 }
 
+/// The time of all processors since the machine's start, in ticks.
+pub(crate) struct Processors {
+    all: u64,
+    /// What the host gave to others while something here was ready to run (steal).
+    taken: u64,
+}
+
+impl Processors {
+    /// Up to now.
+    pub(crate) fn now() -> Result<Self> {
+        let stat = std::fs::read_to_string("/proc/stat").context("cannot read /proc/stat")?;
+        Self::read(&stat).context("/proc/stat does not begin with the processors' times")
+    }
+
+    fn read(stat: &str) -> Option<Self> {
+        // user, nice, system, idle, iowait, irq, softirq, steal; what follows is counted in the first two.
+        let times = stat.lines().next()?.strip_prefix("cpu ")?.split_whitespace().take(8);
+        let times: Vec<u64> = times.map(|time| time.parse().ok()).collect::<Option<_>>()?;
+        Some(Self { all: times.iter().sum(), taken: *times.get(7)? })
+    }
+
+    /// The share that was taken since `before`.
+    pub(crate) fn taken_since(&self, before: &Self) -> f64 {
+        let all = self.all.saturating_sub(before.all).max(1);
+        self.taken.saturating_sub(before.taken) as f64 / all as f64
+    }
+}
+
 /// Appends 4 KiB and calls fsync, 100 times, in a file of its own in `directory`; microseconds of each.
 pub(crate) fn fsync(directory: &Path) -> Result<Histogram<u64>> {
     let path = directory.join("fsync-probe");

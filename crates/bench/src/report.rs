@@ -155,6 +155,7 @@ mod tests {
                 database: None,
                 fsync_p50: 400,
                 fsync_p99: 900,
+                taken: 0.0,
             },
         }
     }

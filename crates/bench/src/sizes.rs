@@ -31,6 +31,8 @@ pub(crate) struct Sizes {
     pub(crate) waiting: u64,
     /// Requests for each question about a store, in each round.
     pub(crate) questions: usize,
+    /// A round is measured again if the host took more than this share of the processors.
+    pub(crate) taken: f64,
     /// Settings of servers with receivers that hang.
     #[serde(skip)]
     pub(crate) environment: &'static [(&'static str, &'static str)],
@@ -71,6 +73,10 @@ pub(crate) struct Overrides {
     /// With no arrival for this long, what is missing counts as lost (default 30).
     #[arg(long, value_name = "S")]
     patience: Option<u64>,
+    /// Measure a round again, up to four times, while the host takes more than this share of the processors from this
+    /// machine (steal; default 3). The calmest counts.
+    #[arg(long, value_name = "PERCENT", value_parser = value_parser!(u64).range(..=100))]
+    taken: Option<u64>,
 }
 
 impl Sizes {
@@ -90,6 +96,7 @@ impl Sizes {
             backlog: 1_000_000,
             waiting: 1_000_000,
             questions: 200,
+            taken: 0.03,
             // A hung attempt would hold up each stop, and a server that is thrown away owes nothing.
             environment: &[("CAPA_WEBHOOKS_SHUTDOWN_GRACE", "0s")],
             patience: Duration::from_secs(30),
@@ -112,6 +119,7 @@ impl Sizes {
             backlog: 2_000,
             waiting: 1_000,
             questions: 10,
+            taken: 1.0,
             environment: &[
                 ("CAPA_WEBHOOKS_SHUTDOWN_GRACE", "0s"),
                 ("CAPA_WEBHOOKS_ATTEMPT_TIMEOUT", "1s"),
@@ -136,6 +144,7 @@ impl Sizes {
             && self.backlog >= other.backlog
             && self.waiting >= other.waiting
             && self.questions >= other.questions
+            && self.taken <= other.taken
     }
 }
 
@@ -153,6 +162,7 @@ impl Overrides {
             waiting: self.waiting.unwrap_or(base.waiting),
             partners: self.partners.map_or(base.partners, |partners| usize::try_from(partners).unwrap_or(usize::MAX)),
             patience: self.patience.map_or(base.patience, Duration::from_secs),
+            taken: self.taken.map_or(base.taken, |percent| percent as f64 / 100.0),
             ..base
         }
     }

@@ -46,6 +46,11 @@ pub(crate) fn cpu_text(micros: f64) -> String {
     format!("{micros:.1} µs")
 }
 
+/// `4.2 %`: a share of a whole.
+pub(crate) fn percent_text(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
+}
+
 /// `1.30×`: how many times one figure is another.
 pub(crate) fn times_text(ratio: f64) -> String {
     format!("{ratio:.2}×")
@@ -73,6 +78,7 @@ mod tests {
         assert_eq!(micros_text(850.0), "850 µs");
         assert_eq!(micros_text(2_345.0), "2.35 ms");
         assert_eq!(micros_text(1_200_000.0), "1.20 s");
+        assert_eq!(percent_text(0.042), "4.2 %");
         assert!(per_second(10, Duration::from_secs(2)) > 4.9);
     }
 

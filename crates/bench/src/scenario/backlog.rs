@@ -125,7 +125,7 @@ async fn alone(env: &mut Env) -> Result<Measured> {
     let mut subject = start(env, home)?;
     subject.ready().await?;
     let load = load(env);
-    env.bench.measured(&mut subject, load).await
+    env.measured(&mut subject, load).await
 }
 
 /// The partner beside the backlog, first while its receiver hangs, then while it drains.
@@ -134,7 +134,7 @@ async fn beside(env: &mut Env, home: Home) -> Result<(Home, Measured, Measured, 
     let mut subject = start(env, home)?;
     subject.ready().await?;
     let load = load(env);
-    let hung = env.bench.measured(&mut subject, load).await?;
+    let hung = env.measured(&mut subject, load).await?;
 
     let returned = Instant::now();
     env.bench.sink.gate().open();
@@ -148,7 +148,7 @@ async fn beside(env: &mut Env, home: Home) -> Result<(Home, Measured, Measured, 
     };
     let before = acknowledged(env);
     let begun = Instant::now();
-    let draining = env.bench.measured(&mut subject, Load { warm_up: Duration::ZERO, ..load }).await?;
+    let draining = env.measured(&mut subject, Load { warm_up: Duration::ZERO, ..load }).await?;
     let rate = per_second(acknowledged(env) - before, begun.elapsed());
     env.bench.sink.gate().close();
 

@@ -50,8 +50,12 @@ pub(super) async fn run(env: &mut Env) -> Result<Section> {
     let mut found: [Vec<Measured>; 2] = [Vec::new(), Vec::new()];
     for number in 1..=env.sizes.rounds {
         for which in if turned(number) { [1, 0] } else { [0, 1] } {
-            let (round, lost) = round(env, which == 1).await?;
-            section.note(&format!("events of dead partners, round {number}"), lost, 0);
+            let measure = async |env: &mut Env| {
+                let (round, lost) = round(env, which == 1).await?;
+                section.note(&format!("events of dead partners, round {number}"), lost, 0);
+                Ok(round)
+            };
+            let round = env.calm(|round| round, measure).await?;
             tell(number, env.sizes.rounds, ["dead ones idle", "dead ones loaded"][which], &round);
             found[which].push(round);
         }

@@ -28,7 +28,7 @@ pub(super) async fn run(env: &mut Env) -> Result<Section> {
         for which in if turned(number) { [1, 0] } else { [0, 1] } {
             let kind = [Kind::Relay, Kind::Product][which];
             let setup = env.setup(1);
-            let round = env.bench.round(kind, usize::try_from(number)?, &setup, load).await?.measured;
+            let round = env.fresh(kind, &setup, load).await?;
             tell(number, env.sizes.rounds, &format!("half load, {kind}"), &round);
             found[which].push(round);
         }
@@ -59,7 +59,7 @@ async fn full_speed(env: &mut Env) -> Result<f64> {
     let mut rates = Vec::new();
     for number in 1..=env.sizes.rounds {
         let (setup, load) = (env.setup(1), env.load());
-        let round = env.bench.round(Kind::Product, usize::try_from(number)?, &setup, load).await?.measured;
+        let round = env.fresh(Kind::Product, &setup, load).await?;
         tell(number, env.sizes.rounds, "full speed, product", &round);
         rates.push(round.accepted_per_second);
     }

@@ -35,7 +35,7 @@ pub(super) async fn run(env: &mut Env) -> Result<Section> {
             let shared = subject.shared().context("these nodes share a database")?;
             let session = if which == 1 { Some(shared.hold()?) } else { None };
             let load = Load { time, ..env.load() };
-            let round = env.bench.measured(&mut subject, load).await?;
+            let round = env.measured(&mut subject, load).await?;
             drop(session);
             tell(number, env.sizes.rounds, ["without", "held open"][which], &round);
             found[which].push(round);

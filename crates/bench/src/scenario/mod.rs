@@ -28,8 +28,8 @@ use crate::postgres::Postgres;
 use crate::sink::{Manner, Sink};
 use crate::sizes::Sizes;
 use crate::source::Limit;
-use crate::subject::{Home, Setup, Subject};
-use crate::units::{grouped, micros_text};
+use crate::subject::{Home, Kind, Setup, Subject};
+use crate::units::{grouped, micros_text, percent_text};
 
 /// Which store is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -117,6 +117,8 @@ pub(crate) const SCENARIOS: [Scenario; 10] = [
 
 /// How often a start is tried for a connection: much more often than a start takes.
 const KNOCK: Duration = Duration::from_millis(1);
+/// How often a round is measured again at most, because the host took too much of the processors.
+const REPEATS: u32 = 4;
 const START_DEADLINE: Duration = Duration::from_secs(120);
 
 /// What every scenario works with.
@@ -186,12 +188,45 @@ impl Env {
         (0..self.sizes.many.min(self.sizes.partners)).map(|number| fill::partner(number).id.to_string()).collect()
     }
 
+    /// Measures a round, and again while the host takes too much of the processors; gives the calmest. A round that lost or
+    /// repeated events is never thrown away.
+    async fn calm<T>(
+        &mut self,
+        measured: fn(&T) -> &Measured,
+        mut measure: impl AsyncFnMut(&mut Self) -> Result<T>,
+    ) -> Result<T> {
+        let faulty = |round: &Measured| round.missing > 0 || round.duplicates > 0;
+        let mut calmest = measure(self).await?;
+        for _ in 0..REPEATS {
+            let round = measured(&calmest);
+            if round.taken <= self.sizes.taken || faulty(round) {
+                break;
+            }
+            eprintln!("the host took {} of the processors: this round again", percent_text(round.taken));
+            let again = measure(self).await?;
+            if measured(&again).taken < measured(&calmest).taken || faulty(measured(&again)) {
+                calmest = again;
+            }
+        }
+        Ok(calmest)
+    }
+
+    /// Measures a server under load.
+    async fn measured(&mut self, subject: &mut Subject, load: Load) -> Result<Measured> {
+        self.calm(|round| round, async |env: &mut Self| env.bench.measured(subject, load).await).await
+    }
+
+    /// Measures a fresh server.
+    async fn fresh(&mut self, kind: Kind, setup: &Setup, load: Load) -> Result<Measured> {
+        self.calm(|round| round, async |env: &mut Self| env.bench.fresh(kind, setup, load).await).await
+    }
+
     /// Starts the product on a filled home, and measures it under the usual load on many of its partners.
     async fn measured_on(&mut self, home: Home) -> Result<(Home, Measured)> {
         let mut subject = Subject::on(&self.server, home, self.loaded(), &[])?;
         subject.ready().await?;
         let load = self.load();
-        let measured = self.bench.measured(&mut subject, load).await?;
+        let measured = self.measured(&mut subject, load).await?;
         Ok((subject.stop(), measured))
     }
 

@@ -42,7 +42,7 @@ pub(super) async fn run(env: &mut Env) -> Result<Section> {
                     1 => Subject::start(Kind::Product, &setup).await?,
                     several => Subject::start_over(&postgres, several - 1, &setup).await?,
                 };
-                let round = env.bench.measured(&mut subject, load).await?;
+                let round = env.measured(&mut subject, load).await?;
                 tell(number, env.sizes.rounds, &format!("{partners} × {}", SERIES[which]), &round);
                 found[which].push(round);
             }

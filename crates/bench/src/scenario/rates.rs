@@ -42,7 +42,7 @@ pub(super) async fn run(env: &mut Env) -> Result<Section> {
                 let connections = if batch.is_some() { BATCH_CONNECTIONS } else { env.sizes.connections };
                 let load = Load { batch, connections, ..env.load() };
                 let setup = env.setup(partners);
-                let round = env.bench.round(kind, usize::try_from(number)?, &setup, load).await?.measured;
+                let round = env.fresh(kind, &setup, load).await?;
                 let what = format!("{partners} × {kind}{}", if batch.is_some() { ", batches" } else { "" });
                 tell(number, env.sizes.rounds, &what, &round);
                 found[which].push(round);
