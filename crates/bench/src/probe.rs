@@ -159,6 +159,15 @@ mod tests {
     }
 
     #[test]
+    fn what_the_host_takes_is_a_share_of_all_time() {
+        let before = Processors::read("cpu  100 0 50 800 10 5 5 30 7 0\ncpu0 1 2 3 4 5 6 7 8 9 10\n").unwrap();
+        let after = Processors::read("cpu  150 0 70 810 10 5 5 50 7 0\n").unwrap();
+        assert_eq!(format!("{:.2}", after.taken_since(&before)), "0.20");
+        assert!(Processors::read("intr 1 2 3\n").is_none() && Processors::read("cpu  1 2 3\n").is_none());
+        assert!(Processors::now().is_ok());
+    }
+
+    #[test]
     fn every_write_is_timed_and_nothing_is_left() {
         let directory = tempfile::tempdir().unwrap();
         assert_eq!(fsync(directory.path()).unwrap().len(), WRITES as u64);
