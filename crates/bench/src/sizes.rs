@@ -73,8 +73,8 @@ pub(crate) struct Overrides {
     /// With no arrival for this long, what is missing counts as lost (default 30).
     #[arg(long, value_name = "S")]
     patience: Option<u64>,
-    /// Measure a round again, up to four times, while the host takes more than this share of the processors from this
-    /// machine (steal; default 3). The calmest counts.
+    /// Measure a round again, up to twice, while the host takes more than this share of the processors from this
+    /// machine (steal; default 5). The calmest counts.
     #[arg(long, value_name = "PERCENT", value_parser = value_parser!(u64).range(..=100))]
     taken: Option<u64>,
 }
@@ -96,7 +96,7 @@ impl Sizes {
             backlog: 1_000_000,
             waiting: 1_000_000,
             questions: 200,
-            taken: 0.03,
+            taken: 0.05,
             // A hung attempt would hold up each stop, and a server that is thrown away owes nothing.
             environment: &[("CAPA_WEBHOOKS_SHUTDOWN_GRACE", "0s")],
             patience: Duration::from_secs(30),
