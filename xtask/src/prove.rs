@@ -14,6 +14,8 @@ struct Campaign {
     amount: fn(&Args) -> Vec<String>,
     /// Whether it is over this store.
     over: fn(Engine) -> bool,
+    /// Whether an option says how much of it, and so that it is wanted.
+    asked: fn(&Args) -> bool,
     /// Variables that say how much of it.
     variables: fn(&Args) -> Vec<(&'static str, String)>,
 }
@@ -23,8 +25,9 @@ const CAMPAIGNS: [Campaign; 5] = [
         name: "simulate",
         what: "runs the engine in simulated worlds where everything fails; its promises are checked after every step",
         arguments: &["run", "--release", "-p", "capa-webhooks-simulator", "--", "--seeds"],
-        amount: |args| vec![args.simulate.to_string()],
+        amount: |args| vec![args.simulate.unwrap_or(20_000).to_string()],
         over: |engine| engine == Engine::Sqlite,
+        asked: |args| args.simulate.is_some(),
         variables: |_| Vec::new(),
     },
     Campaign {
@@ -33,14 +36,16 @@ const CAMPAIGNS: [Campaign; 5] = [
         arguments: &["test", "--release", "-p", "capa-webhooks", "--test", "suite", "kill", "--", "--nocapture"],
         amount: |_| Vec::new(),
         over: |engine| engine == Engine::Sqlite,
-        variables: |args| vec![("CAPA_KILLS", args.kills.to_string())],
+        asked: |args| args.kills.is_some(),
+        variables: |args| vec![("CAPA_KILLS", args.kills.unwrap_or(500).to_string())],
     },
     Campaign {
         name: "power",
         what: "cuts the power under the store, on a disk that loses what was not synced; every answer must still hold",
         arguments: &["run", "--release", "-p", "capa-webhooks-powercut", "--", "--cuts"],
-        amount: |args| vec![args.cuts.to_string(), "--seed".to_owned(), args.seed.to_string()],
+        amount: |args| vec![args.cuts.unwrap_or(10_000).to_string(), "--seed".to_owned(), args.seed.to_string()],
         over: |engine| engine == Engine::Sqlite,
+        asked: |args| args.cuts.is_some(),
         variables: |_| Vec::new(),
     },
     Campaign {
@@ -53,6 +58,7 @@ const CAMPAIGNS: [Campaign; 5] = [
             Engine::Postgres => nodes(args, "--store postgres"),
         },
         over: |_| true,
+        asked: |_| false,
         variables: |_| Vec::new(),
     },
     Campaign {
@@ -61,6 +67,7 @@ const CAMPAIGNS: [Campaign; 5] = [
         arguments: RUN_NODES,
         amount: |args| nodes(args, LEASE),
         over: |engine| engine == Engine::Postgres,
+        asked: |_| false,
         variables: |_| Vec::new(),
     },
 ];
@@ -81,20 +88,20 @@ fn nodes(args: &Args, words: &str) -> Vec<String> {
 /// Run the long campaigns, all or those that are named.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  cargo xtask prove\n  cargo xtask prove kill --kills 2000\n  cargo xtask prove simulate --simulate 100000\n  cargo xtask prove power --cuts 10000 --seed 7\n  cargo xtask prove --store postgres\n  cargo xtask prove nodes --store postgres -- --nodes 4 --seconds 600 --kills 60\n  cargo xtask prove --list"
+    after_help = "Examples:\n  cargo xtask prove\n  cargo xtask prove kill\n  cargo xtask prove --simulate 100000\n  cargo xtask prove --cuts 10000 --seed 7\n  cargo xtask prove --store postgres\n  cargo xtask prove nodes --store postgres -- --nodes 4 --seconds 600 --kills 60\n  cargo xtask prove --list"
 )]
 pub(crate) struct Args {
-    /// Names of campaigns (default: all).
+    /// Names of campaigns. By default those of which an option says how much; without such an option all.
     campaigns: Vec<String>,
-    /// How often the server is killed.
-    #[arg(long, value_name = "N", default_value_t = 500)]
-    kills: u32,
-    /// How many seeds are simulated.
-    #[arg(long, value_name = "N", default_value_t = 20_000)]
-    simulate: u64,
-    /// How often the power is cut.
-    #[arg(long, value_name = "N", default_value_t = 10_000)]
-    cuts: u64,
+    /// How often the server is killed [default: 500].
+    #[arg(long, value_name = "N")]
+    kills: Option<u32>,
+    /// How many seeds are simulated [default: 20000].
+    #[arg(long, value_name = "N")]
+    simulate: Option<u64>,
+    /// How often the power is cut [default: 10000].
+    #[arg(long, value_name = "N")]
+    cuts: Option<u64>,
     /// The seed of the first disk under which the power is cut, and of the faults that fall on nodes.
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
@@ -127,7 +134,9 @@ pub(crate) fn main(args: &Args) -> Result<()> {
 }
 
 fn all(stages: &mut Stages, args: &Args) -> Result<()> {
+    let asked = CAMPAIGNS.iter().any(|campaign| (campaign.asked)(args));
     let chosen = |campaign: &&Campaign| match args.campaigns.as_slice() {
+        [] if asked => (campaign.asked)(args),
         [] => (campaign.over)(args.store),
         named => named.iter().any(|name| name == campaign.name),
     };
