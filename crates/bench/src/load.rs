@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -25,6 +25,8 @@ use crate::units::{grouped, histogram, micros, micros_text, per_second};
 /// A request without an answer for this long ends the run with an error.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(60);
 const ROOM: usize = 4096;
+/// From the last connection to the first request: what a server does for new connections is not what is measured.
+const ACCEPTING: Duration = Duration::from_millis(50);
 
 /// Publish events at full speed (closed loop) or at a fixed rate (open loop).
 #[derive(clap::Args)]
@@ -156,8 +158,12 @@ pub(crate) async fn run(plan: &Plan) -> Result<Outcome> {
     for address in plan.addresses.iter().copied().cycle().take(plan.connections) {
         streams.push((connect(address).await?, address));
     }
-    let started = Instant::now();
+    // All is made ready before the clock runs. One tally for all, because 256 histograms are as many megabytes as take
+    // tens of milliseconds to write.
     let templates = Arc::new(plan.templates());
+    let tally = Arc::new(Mutex::new(Tally::default()));
+    tokio::time::sleep(ACCEPTING).await;
+    let started = Instant::now();
     let source = Arc::new(Source::start(plan.limit, plan.batch.unwrap_or(1) as u64, plan.rate));
     let mut connections = JoinSet::new();
     for (stream, address) in streams {
@@ -169,16 +175,16 @@ pub(crate) async fn run(plan: &Plan) -> Result<Outcome> {
             templates: templates.clone(),
             first_sequence: plan.first_sequence,
             batch: plan.batch,
-            tally: Tally::default(),
+            tally: tally.clone(),
         };
         connections.spawn(connection.run(source.clone()));
     }
-    let mut total = Tally::default();
     while let Some(finished) = connections.join_next().await {
-        total.add(finished.context("a connection's task was lost")??);
+        finished.context("a connection's task was lost")??;
     }
-    let Tally { accepted, refused, latency } = total;
-    Ok(Outcome { accepted, refused, latency, started, took: started.elapsed() })
+    let took = started.elapsed();
+    let Tally { accepted, refused, latency } = std::mem::take(&mut *lock(&tally));
+    Ok(Outcome { accepted, refused, latency, started, took })
 }
 
 struct Connection {
@@ -189,9 +195,10 @@ struct Connection {
     templates: Arc<Vec<Template>>,
     first_sequence: u64,
     batch: Option<usize>,
-    tally: Tally,
+    tally: Arc<Mutex<Tally>>,
 }
 
+/// What came of the requests of all connections.
 struct Tally {
     accepted: Vec<u64>,
     refused: BTreeMap<String, u64>,
@@ -199,14 +206,14 @@ struct Tally {
 }
 
 impl Connection {
-    async fn run(mut self, source: Arc<Source>) -> Result<Tally> {
+    async fn run(mut self, source: Arc<Source>) -> Result<()> {
         while let Some(job) = source.next().await {
             tokio::time::timeout(ANSWER_DEADLINE, self.publish(&job))
                 .await
                 .with_context(|| format!("{} gave no answer for {ANSWER_DEADLINE:?}", self.address))?
                 .with_context(|| format!("publishing to {} failed", self.address))?;
         }
-        Ok(self.tally)
+        Ok(())
     }
 
     async fn publish(&mut self, job: &Job) -> Result<()> {
@@ -219,7 +226,7 @@ impl Connection {
         self.stream.write_all(&self.request).await?;
         loop {
             if let Some(answer) = Message::parse(&self.answer)? {
-                self.tally.count(&answer, sequence, self.batch, due.elapsed())?;
+                lock(&self.tally).count(&answer, sequence, self.batch, due.elapsed())?;
                 let (total, close) = (answer.total, answer.close);
                 self.answer.advance(total);
                 if close {
@@ -260,20 +267,16 @@ impl Tally {
         }
         Ok(())
     }
-
-    fn add(&mut self, other: Self) {
-        self.accepted.extend(other.accepted);
-        for (reason, events) in other.refused {
-            *self.refused.entry(reason).or_default() += events;
-        }
-        self.latency += other.latency;
-    }
 }
 
 impl Default for Tally {
     fn default() -> Self {
         Self { accepted: Vec::new(), refused: BTreeMap::new(), latency: histogram() }
     }
+}
+
+fn lock(tally: &Mutex<Tally>) -> std::sync::MutexGuard<'_, Tally> {
+    tally.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn connect(address: SocketAddr) -> Result<TcpStream> {
