@@ -134,13 +134,7 @@ pub(crate) fn main(args: &Args) -> Result<()> {
 }
 
 fn all(stages: &mut Stages, args: &Args) -> Result<()> {
-    let asked = CAMPAIGNS.iter().any(|campaign| (campaign.asked)(args));
-    let chosen = |campaign: &&Campaign| match args.campaigns.as_slice() {
-        [] if asked => (campaign.asked)(args),
-        [] => (campaign.over)(args.store),
-        named => named.iter().any(|name| name == campaign.name),
-    };
-    for campaign in CAMPAIGNS.iter().filter(chosen) {
+    for campaign in chosen(args) {
         if campaign.arguments == RUN_NODES {
             stages.command("build the nodes", &mut cargo(&["build", "--release", "-p", "capa-webhooks"]))?;
         }
@@ -148,4 +142,49 @@ fn all(stages: &mut Stages, args: &Args) -> Result<()> {
         stages.command(campaign.name, command.args((campaign.amount)(args)).envs((campaign.variables)(args)))?;
     }
     Ok(())
+}
+
+/// The campaigns to run, in their order.
+fn chosen(args: &Args) -> impl Iterator<Item = &'static Campaign> {
+    let asked = CAMPAIGNS.iter().any(|campaign| (campaign.asked)(args));
+    CAMPAIGNS.iter().filter(move |campaign| match args.campaigns.as_slice() {
+        [] if asked => (campaign.asked)(args),
+        [] => (campaign.over)(args.store),
+        named => named.iter().any(|name| name == campaign.name),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    /// What `cargo xtask prove` with these arguments runs.
+    fn run(arguments: &str) -> Vec<&'static str> {
+        let arguments = ["prove"].into_iter().chain(arguments.split_whitespace());
+        let args = Command::try_parse_from(arguments).map_err(|error| error.to_string()).expect("good arguments").args;
+        chosen(&args).map(|campaign| campaign.name).collect()
+    }
+
+    #[test]
+    fn a_name_or_an_amount_chooses_a_campaign() {
+        assert_eq!(run("kill"), ["kill"]);
+        assert_eq!(run("--simulate 5"), ["simulate"]);
+        assert_eq!(run("--kills 5 --cuts 7"), ["kill", "power"]);
+        assert_eq!(run("nodes --store postgres"), [NODES]);
+        assert_eq!(run("power --simulate 5"), ["power"], "a name says more than an amount");
+    }
+
+    #[test]
+    fn without_either_all_of_a_store_are_run() {
+        let names: Vec<&str> = CAMPAIGNS.iter().map(|campaign| campaign.name).collect();
+        assert_eq!(run("--seed 7"), names.iter().copied().filter(|name| *name != "lease").collect::<Vec<_>>());
+        assert_eq!(run("--store postgres"), [NODES, "lease"]);
+    }
 }

@@ -1,6 +1,7 @@
 //! What is measured, one module for each question, and what they share.
 
 mod backlog;
+mod calm;
 mod dead;
 mod grown;
 mod half;
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use tokio::net::TcpStream;
 
+use self::calm::Judged;
 use crate::figures::Section;
 use crate::fill::{self, Filler};
 use crate::load;
@@ -29,7 +31,7 @@ use crate::sink::{Manner, Sink};
 use crate::sizes::Sizes;
 use crate::source::Limit;
 use crate::subject::{Home, Kind, Setup, Subject};
-use crate::units::{grouped, micros_text, percent_text};
+use crate::units::{grouped, micros_text};
 
 /// Which store is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -117,8 +119,6 @@ pub(crate) const SCENARIOS: [Scenario; 10] = [
 
 /// How often a start is tried for a connection: much more often than a start takes.
 const KNOCK: Duration = Duration::from_millis(1);
-/// How often a round is measured again at most, because the host took too much of the processors.
-const REPEATS: u32 = 2;
 const START_DEADLINE: Duration = Duration::from_secs(120);
 
 /// What every scenario works with.
@@ -195,21 +195,12 @@ impl Env {
         measured: fn(&T) -> &Measured,
         mut measure: impl AsyncFnMut(&mut Self) -> Result<T>,
     ) -> Result<T> {
-        let faulty = |round: &Measured| round.missing > 0 || round.duplicates > 0;
-        let mut calmest = measure(self).await?;
-        let mut taken = measured(&calmest).taken;
-        for _ in 0..REPEATS {
-            if taken <= self.sizes.taken || faulty(measured(&calmest)) {
-                break;
-            }
-            eprintln!("the host took {} of the processors: this round again", percent_text(taken));
-            let again = measure(self).await?;
-            taken = measured(&again).taken;
-            if taken < measured(&calmest).taken || faulty(measured(&again)) {
-                calmest = again;
-            }
-        }
-        Ok(calmest)
+        let judge = |round: &T| {
+            let round = measured(round);
+            Judged { taken: round.taken, faulty: round.missing > 0 || round.duplicates > 0 }
+        };
+        let most = self.sizes.taken;
+        calm::calmest(self, most, judge, &mut measure).await
     }
 
     /// Measures a server under load.
