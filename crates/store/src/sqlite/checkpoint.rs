@@ -2,11 +2,10 @@
 //!
 //! SQLite by itself would copy within a commit, every thousand pages, while callers wait for it. Done by the writer
 //! between batches, copying a log worth copying holds up every caller for tens of milliseconds. So a thread of its own
-//! copies, beside the writer, which goes on appending. The log can only begin anew once all of it is copied, which
-//! under load the thread alone never reaches; therefore, when the thread is through, the writer copies the short rest
-//! that came in meanwhile, between two batches. A log of some size is copied at a time, because a page that changed in
-//! many commits is copied once; but not of a large size, because a commit waits for about as long as what was copied
-//! takes to be flushed.
+//! copies, beside the writer, which goes on appending. It does so in small steps, because a commit waits for about as
+//! long as what was copied takes to be flushed. The log can only begin anew once all of it is copied, which under load the
+//! thread alone never reaches; therefore, after some steps, when the thread is through, the writer copies the short rest
+//! that came in meanwhile, between two batches. Not after each step, because that costs a commit some flushes.
 //!
 //! SQLite flushes the file only when all of the log is copied, so all that the thread has copied would be left for the
 //! writer to flush, for tens of milliseconds again. Therefore the thread flushes the file itself. It does so by a file
@@ -23,8 +22,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
-/// The thread copies when the log has grown by this many pages (8 MiB).
-pub(super) const COPY_AT: usize = 2_048;
+/// The thread copies when the log has grown by this many pages (1 MiB).
+pub(super) const COPY_AT: usize = 256;
+/// After so many of these steps the log is to begin anew.
+const STEPS: usize = 8;
 
 /// The writer's side of the copying.
 pub(super) struct Checkpoints {
@@ -33,6 +34,8 @@ pub(super) struct Checkpoints {
     /// The length of the log when its copying last ended. Where that could not reach the end (a long read), the next is
     /// tried only after as much growth again.
     copied_at: usize,
+    /// The length of the log when the writer last copied its rest. Where a read went on, the log did not begin anew.
+    ended_at: usize,
     /// Whether the thread is at work, as far as the writer knows.
     copying: bool,
     wake: Option<SyncSender<()>>,
@@ -51,21 +54,24 @@ impl Checkpoints {
             copy_when_woken(&conn, file.as_deref(), &woken, &flag);
         })?;
         let wake = Some(wake);
-        Ok(Self { copy_at, copied_at: 0, copying: false, wake, through, thread: Some(thread) })
+        Ok(Self { copy_at, copied_at: 0, ended_at: 0, copying: false, wake, through, thread: Some(thread) })
     }
 
     /// To be called between batches, with the writing connection and the length of the log in pages.
     pub(super) fn between_batches(&mut self, conn: &Connection, pages: usize) {
+        if pages < self.copied_at {
+            // The log has begun anew since.
+            (self.copied_at, self.ended_at) = (0, 0);
+        }
         if self.copying {
             if self.through.swap(false, Ordering::Acquire) {
-                within_policy("copying the rest of the log", copy(conn));
+                if pages >= self.ended_at + STEPS * self.copy_at {
+                    within_policy("copying the rest of the log", copy(conn));
+                    self.ended_at = pages;
+                }
                 (self.copying, self.copied_at) = (false, pages);
             }
             return;
-        }
-        if pages < self.copied_at {
-            // The log has begun anew since.
-            self.copied_at = 0;
         }
         if pages >= self.copied_at + self.copy_at
             && let Some(wake) = &self.wake
@@ -88,12 +94,9 @@ impl Drop for Checkpoints {
 
 fn copy_when_woken(conn: &Connection, file: Option<&File>, woken: &Receiver<()>, through: &AtomicBool) {
     while woken.recv().is_ok() {
-        // The second time for what came in during the first, so that little is left for the writer.
-        for _ in 0..2 {
-            within_policy("copying the log", copy(conn));
-            if let Some(Err(error)) = file.map(File::sync_data) {
-                end_process("flushing the file", &Error::Failed(error.to_string()).into());
-            }
+        within_policy("copying the log", copy(conn));
+        if let Some(Err(error)) = file.map(File::sync_data) {
+            end_process("flushing the file", &Error::Failed(error.to_string()).into());
         }
         through.store(true, Ordering::Release);
     }
