@@ -74,7 +74,8 @@ pub(crate) struct Overrides {
     #[arg(long, value_name = "S")]
     patience: Option<u64>,
     /// Measure a round again, up to twice, while the host takes more than this share of the processors from this
-    /// machine (steal; default 5). The calmest counts.
+    /// machine (steal; default 5). The calmest counts. A round for the p99 at half load, more than a fifth of it, up to
+    /// five times.
     #[arg(long, value_name = "PERCENT", value_parser = value_parser!(u64).range(..=100))]
     taken: Option<u64>,
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use super::calm::Calm;
 use super::{Env, tell, turned};
 use crate::figures::{Asked, Plot, Section};
 use crate::fill::{self, Filler};
@@ -55,7 +56,7 @@ pub(super) async fn run(env: &mut Env) -> Result<Section> {
                 section.note(&format!("events of dead partners, round {number}"), lost, 0);
                 Ok(round)
             };
-            let round = env.calm(|round| round, measure).await?;
+            let round = env.calm(Calm::for_rates(env.sizes.taken), |round| round, measure).await?;
             tell(number, env.sizes.rounds, ["dead ones idle", "dead ones loaded"][which], &round);
             found[which].push(round);
         }

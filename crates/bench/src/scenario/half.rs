@@ -5,6 +5,7 @@
 
 use anyhow::Result;
 
+use super::calm::Calm;
 use super::{Env, tell, turned};
 use crate::figures::{Asked, Plot, Section};
 use crate::measure::{Load, Measured};
@@ -23,12 +24,13 @@ pub(super) async fn run(env: &mut Env) -> Result<Section> {
     };
     let rate = full / 2.0;
     let load = Load { rate: Some(rate), fsync_beside: true, ..env.load() };
+    let calm = Calm::for_latencies(env.sizes.taken);
     let mut found: [Vec<Measured>; 2] = [Vec::new(), Vec::new()];
     for number in 1..=env.sizes.rounds {
         for which in if turned(number) { [1, 0] } else { [0, 1] } {
             let kind = [Kind::Relay, Kind::Product][which];
             let setup = env.setup(1);
-            let round = env.fresh(kind, &setup, load).await?;
+            let round = env.fresh_while(calm, kind, &setup, load).await?;
             tell(number, env.sizes.rounds, &format!("half load, {kind}"), &round);
             found[which].push(round);
         }

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use tokio::net::TcpStream;
 
-use self::calm::Judged;
+use self::calm::{Calm, Judged};
 use crate::figures::Section;
 use crate::fill::{self, Filler};
 use crate::load;
@@ -192,25 +192,31 @@ impl Env {
     /// repeated events is never thrown away.
     async fn calm<T>(
         &mut self,
+        calm: Calm,
         measured: fn(&T) -> &Measured,
-        mut measure: impl AsyncFnMut(&mut Self) -> Result<T>,
+        measure: impl AsyncFnMut(&mut Self) -> Result<T>,
     ) -> Result<T> {
         let judge = |round: &T| {
             let round = measured(round);
             Judged { taken: round.taken, faulty: round.missing > 0 || round.duplicates > 0 }
         };
-        let most = self.sizes.taken;
-        calm::calmest(self, most, judge, &mut measure).await
+        calm::calmest(self, calm, judge, measure).await
     }
 
     /// Measures a server under load.
     async fn measured(&mut self, subject: &mut Subject, load: Load) -> Result<Measured> {
-        self.calm(|round| round, async |env: &mut Self| env.bench.measured(subject, load).await).await
+        let calm = Calm::for_rates(self.sizes.taken);
+        self.calm(calm, |round| round, async |env: &mut Self| env.bench.measured(subject, load).await).await
     }
 
     /// Measures a fresh server.
     async fn fresh(&mut self, kind: Kind, setup: &Setup, load: Load) -> Result<Measured> {
-        self.calm(|round| round, async |env: &mut Self| env.bench.fresh(kind, setup, load).await).await
+        self.fresh_while(Calm::for_rates(self.sizes.taken), kind, setup, load).await
+    }
+
+    /// Measures a fresh server on a host that is so calm.
+    async fn fresh_while(&mut self, calm: Calm, kind: Kind, setup: &Setup, load: Load) -> Result<Measured> {
+        self.calm(calm, |round| round, async |env: &mut Self| env.bench.fresh(kind, setup, load).await).await
     }
 
     /// Starts the product on a filled home, and measures it under the usual load on many of its partners.
