@@ -25,7 +25,8 @@ use crate::units::{grouped, histogram, micros, micros_text, per_second};
 /// A request without an answer for this long ends the run with an error.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(60);
 const ROOM: usize = 4096;
-/// From the last connection to the first request: what a server does for new connections is not what is measured.
+/// From the last connection to the first request of an open loop: what a server does for new connections is not what is
+/// measured.
 const ACCEPTING: Duration = Duration::from_millis(50);
 
 /// Publish events at full speed (closed loop) or at a fixed rate (open loop).
@@ -162,7 +163,9 @@ pub(crate) async fn run(plan: &Plan) -> Result<Outcome> {
     // tens of milliseconds to write.
     let templates = Arc::new(plan.templates());
     let tally = Arc::new(Mutex::new(Tally::default()));
-    tokio::time::sleep(ACCEPTING).await;
+    if plan.rate.is_some() {
+        tokio::time::sleep(ACCEPTING).await;
+    }
     let started = Instant::now();
     let source = Arc::new(Source::start(plan.limit, plan.batch.unwrap_or(1) as u64, plan.rate));
     let mut connections = JoinSet::new();
