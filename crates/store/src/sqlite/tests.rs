@@ -347,6 +347,21 @@ async fn a_run_that_is_ended_early_is_listed_and_found_once() {
     assert_eq!(bytes, Ok(43 * 2 * 12));
 }
 
+/// Half of what is pending is in the lists already, and all of it still counts as not listed.
+#[tokio::test]
+async fn erasing_amid_a_run_settles_each_notification_once() {
+    let mut scene = Scene::new(InFolder { run_length: 40, ..InFolder::new() }).await;
+    let partner = scene.partner().await;
+    let batch: Vec<_> = (0..42).map(|_| scene.event(partner)).collect();
+    scene.store().accept(batch, scene.now).await.unwrap();
+    // The next commit lists 32 of the 42.
+    scene.store().write(1, |_| Ok(())).await.unwrap();
+    assert_eq!(scene.store().erase_partner(partner, 1_000, scene.now).await.unwrap(), Erased::Done);
+    let not_sent = ListQuery { status: Some(Status::NotSent), ..everything(partner) };
+    assert_eq!(scene.list(not_sent).await.total, 42);
+    scene.assert_healthy().await;
+}
+
 /// A search leads to the row, and the row decides: its hash is whole, and it may be another one's.
 #[tokio::test]
 async fn what_a_search_leads_to_is_looked_at() {
