@@ -4,12 +4,13 @@ use super::{Options, SqliteStore};
 use crate::conformance::Engine;
 use crate::conformance::fixture::{Random, Scene, all, attempted, event, everything, ok};
 use crate::seal::{Entropy, MasterKey};
-use crate::{Accept, Accepted, Erased, Error, Expiry, Fate, ListQuery, Recorded, Store, Violation};
+use crate::{Accept, Accepted, Claim, Erased, Error, Expiry, Fate, ListQuery, Recorded, Store, Violation};
 use async_trait::async_trait;
 use capa_webhooks_core::id::LifeId;
 use capa_webhooks_core::notification::{Status, Turn};
 use capa_webhooks_core::schedule::Schedule;
 use rusqlite::Connection;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -360,6 +361,32 @@ async fn erasing_amid_a_run_settles_each_notification_once() {
     let not_sent = ListQuery { status: Some(Status::NotSent), ..everything(partner) };
     assert_eq!(scene.list(not_sent).await.total, 42);
     scene.assert_healthy().await;
+}
+
+/// A claim is several transactions. What the first of them made this life's own must be told, or nobody would send it.
+#[tokio::test]
+async fn a_claim_that_fails_half_way_tells_what_it_has() {
+    let mut scene = Scene::new(InFolder::new()).await;
+    let partner = scene.partner().await;
+    for _ in 0..100 {
+        scene.unowned(partner).await;
+    }
+    let hand = Connection::open(scene.engine.path()).unwrap();
+    // The one that comes last.
+    let last = "WHEN old.id = (SELECT max(id) FROM queue) BEGIN SELECT RAISE(ABORT, 'no'); END";
+    hand.execute_batch(&format!("CREATE TRIGGER no BEFORE UPDATE ON queue {last}")).unwrap();
+    let claim =
+        Claim { life: scene.life, until: scene.now, room: 100, rooms: BTreeMap::new(), total: 100, bytes: usize::MAX };
+    let claimed = scene.store().claim(claim.clone()).await.unwrap();
+    let owned = scene.store().owned(scene.life).await.unwrap();
+    assert!(!owned.is_empty() && owned.len() < 100, "{} are owned", owned.len());
+    assert_eq!(claimed.jobs.iter().map(|job| job.key).collect::<BTreeSet<_>>(), owned.into_iter().collect());
+    assert!(claimed.more);
+    // A claim that fails at once has nothing to tell.
+    assert!(scene.store().claim(claim.clone()).await.is_err());
+    hand.execute_batch("DROP TRIGGER no").unwrap();
+    let rest = scene.store().claim(claim).await.unwrap();
+    assert_eq!((claimed.jobs.len() + rest.jobs.len(), rest.more), (100, false));
 }
 
 /// A search leads to the row, and the row decides: its hash is whole, and it may be another one's.
