@@ -159,8 +159,8 @@ pub(crate) async fn run(plan: &Plan) -> Result<Outcome> {
     for address in plan.addresses.iter().copied().cycle().take(plan.connections) {
         streams.push((connect(address).await?, address));
     }
-    // All is made ready before the clock runs. One tally for all, because 256 histograms are as many megabytes as take
-    // tens of milliseconds to write.
+    // All is made ready before the clock runs. One tally for all, because 256 histograms are 42 MB, which take tens of
+    // milliseconds to write.
     let templates = Arc::new(plan.templates());
     let tally = Arc::new(Mutex::new(Tally::default()));
     if plan.rate.is_some() {

@@ -1,4 +1,6 @@
 //! Measuring a round again when the machine's host was not calm.
+//!
+//! Only what the host says that it took of the processors (steal) is known here, not whether the disk was slow.
 
 use anyhow::Result;
 

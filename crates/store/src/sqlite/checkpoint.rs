@@ -116,3 +116,52 @@ pub(super) fn within_policy(what: &str, done: Result<(), Fault>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicUsize;
+
+    /// The thread never reaches the end, as under load: here because of a read that began a commit before.
+    #[test]
+    fn the_log_begins_anew_after_some_steps_though_commits_go_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || {
+            let conn = Connection::open(folder.path().join("log.db")).unwrap();
+            conn.execute_batch("PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 0").unwrap();
+            conn
+        };
+        let (mut conn, length) = (open(), Arc::new(AtomicUsize::new(0)));
+        let seen = Arc::clone(&length);
+        conn.wal_hook(Some(move |_: &mut _, pages: i32| {
+            seen.store(usize::try_from(pages).unwrap(), Ordering::Relaxed);
+            Ok(())
+        }))
+        .unwrap();
+        conn.execute_batch("CREATE TABLE t (x)").unwrap();
+        let reader = open();
+        let mut checkpoints = Checkpoints::start(open(), None, 20).unwrap();
+        let mut longest = 0;
+        for _ in 0..1_000 {
+            let reads = !checkpoints.copying;
+            if reads {
+                reader.execute_batch("BEGIN; SELECT count(*) FROM t").unwrap();
+            }
+            conn.execute_batch("INSERT INTO t VALUES (zeroblob(3000))").unwrap();
+            let pages = length.load(Ordering::Relaxed);
+            if pages < longest {
+                assert!((STEPS * 20..(STEPS + 3) * 20).contains(&longest), "it was {longest} pages long");
+                return;
+            }
+            longest = pages;
+            checkpoints.between_batches(&conn, pages);
+            while checkpoints.copying && !checkpoints.through.load(Ordering::Acquire) {
+                std::thread::yield_now();
+            }
+            if reads {
+                reader.execute_batch("COMMIT").unwrap();
+            }
+        }
+        panic!("the log only ever grew, to {longest} pages");
+    }
+}
