@@ -68,6 +68,22 @@ pub async fn a_large_claim_is_whole<E: Engine>(engine: E) {
     scene.assert_healthy().await;
 }
 
+/// A claim goes on to more partners than an engine looks at at once, and the next one to those that it did not reach.
+pub async fn a_claim_goes_around_all_partners<E: Engine>(engine: E) {
+    let mut scene = Scene::new(engine).await;
+    let mut expected = BTreeSet::new();
+    for _ in 0..80 {
+        let partner = scene.partner().await;
+        expected.extend([scene.unowned(partner).await, scene.unowned(partner).await]);
+    }
+    let (most, rest) = (claim(&scene, 10, 100).await, claim(&scene, 10, 100).await);
+    assert_eq!((most.jobs.len(), most.more), (100, true));
+    assert_eq!((rest.jobs.len(), rest.more), (60, false));
+    assert_eq!(keys(&most).into_iter().chain(keys(&rest)).collect::<BTreeSet<_>>(), expected);
+    assert_eq!(claim(&scene, 10, 100).await, Claimed::default());
+    scene.assert_healthy().await;
+}
+
 /// `room`, `rooms` and `total` are upper bounds, and `more` tells of rows left because of `total` only.
 pub async fn room_and_total_are_kept<E: Engine>(engine: E) {
     let mut scene = Scene::new(engine).await;

@@ -52,7 +52,7 @@ macro_rules! conformance_suite {
             record::an_attempt_may_be_repeated_under_its_number, record::what_is_gone_takes_no_facts,
             claim::only_due_rows_that_nobody_owns, claim::the_longest_due_first, claim::room_and_total_are_kept, claim::bytes_are_kept,
             claim::nobody_is_starved_by_total, claim::two_claims_never_share_a_row, claim::released_rows_are_claimed_again,
-            claim::a_life_that_is_over_claims_nothing, claim::a_large_claim_is_whole,
+            claim::a_life_that_is_over_claims_nothing, claim::a_large_claim_is_whole, claim::a_claim_goes_around_all_partners,
             lives::a_heartbeat_tells_whether_the_life_goes_on, lives::several_lives_or_one_at_a_time,
             lives::who_stands_still_is_ended_and_who_moved_is_not, lives::what_is_owned_is_told_whole,
             lives::changes_are_told_to_the_other_nodes,

@@ -2,7 +2,8 @@
 //!
 //! A claim looks for its rows on a reading connection and reads their payloads there; the writer then only sets the
 //! owner, row by row, on the condition that nothing has changed since. So a long look through many partners holds up
-//! no accept, and a large claim is several transactions. What another claim was quicker to take is left out.
+//! no accept, and a large claim is several transactions. What another claim was quicker to take is left out. The look
+//! itself is divided too: some milliseconds of it at once are some milliseconds without that processor for everybody else.
 //!
 //! The look goes from partner to partner of the index of unowned rows, and within a partner from the longest due. It
 //! begins after the partner that the last claim served last, so that nobody is starved when `total` or `bytes` cuts a
@@ -19,14 +20,29 @@ use rusqlite::{Connection, OptionalExtension};
 use std::sync::{Arc, PoisonError};
 
 /// Rows are taken so many in a transaction: each lies in another page, and accepts wait for as long as they are written.
-const SLICE: usize = 64;
+const SLICE: usize = 16;
+/// Partners looked at and payloads read, together, in one read.
+const STEPS: usize = 32;
 
 impl SqliteStore {
     pub(super) async fn claim_due(&self, claim: Claim) -> Result<Claimed, Error> {
         let life = claim.life;
         let last = *self.served_last.lock().unwrap_or_else(PoisonError::into_inner);
-        let ring = Arc::clone(&self.ring);
-        let found = self.readers.read(move |tx| look(tx, &ring, &claim, last)).await?;
+        let mut look = Look { claim, last, at: last, wrapped: last.is_none(), claimed: Claimed::default(), bytes: 0 };
+        let found = loop {
+            let ring = Arc::clone(&self.ring);
+            let (so_far, through) = self
+                .readers
+                .read(move |tx| {
+                    let through = look.go_on(tx, &ring)?;
+                    Ok((look, through))
+                })
+                .await?;
+            if through {
+                break so_far.claimed;
+            }
+            look = so_far;
+        };
         if let Some(last) = found.jobs.last() {
             *self.served_last.lock().unwrap_or_else(PoisonError::into_inner) = Some(last.key.partner);
         }
@@ -84,34 +100,91 @@ impl SqliteStore {
     }
 }
 
-/// What a look has found so far.
-#[derive(Default)]
-struct Found {
+/// A look once around all partners that have rows nobody owns.
+struct Look {
+    claim: Claim,
+    /// The partner that it began after.
+    last: Option<PartnerId>,
+    /// The partner that it is at.
+    at: Option<PartnerId>,
+    /// Whether it has begun anew at the first partner.
+    wrapped: bool,
+    /// What it has found so far.
     claimed: Claimed,
     bytes: usize,
 }
 
-fn look(conn: &Connection, ring: &Keyring, claim: &Claim, last: Option<PartnerId>) -> Result<Claimed, Fault> {
-    let mut found = Found::default();
-    let mut at = last;
-    let mut wrapped = last.is_none();
-    loop {
-        let Some(partner) = next_partner(conn, at)? else {
-            if wrapped {
-                return Ok(found.claimed);
+impl Look {
+    /// Looks at some more partners; whether that was all.
+    fn go_on(&mut self, conn: &Connection, ring: &Keyring) -> Result<bool, Fault> {
+        let mut steps = 0;
+        while steps < STEPS {
+            let Some(partner) = next_partner(conn, self.at)? else {
+                if self.wrapped {
+                    return Ok(true);
+                }
+                (self.at, self.wrapped) = (None, true);
+                continue;
+            };
+            // Once around: back where the look began.
+            if self.wrapped && self.last.is_some_and(|last| partner > last) {
+                return Ok(true);
             }
-            (at, wrapped) = (None, true);
-            continue;
-        };
-        // Once around: back where the look began.
-        if wrapped && last.is_some_and(|last| partner > last) {
-            return Ok(found.claimed);
+            self.at = Some(partner);
+            let before = self.claimed.jobs.len();
+            self.look_at(conn, ring, partner)?;
+            if self.claimed.more {
+                return Ok(true);
+            }
+            steps += 1 + self.claimed.jobs.len() - before;
         }
-        at = Some(partner);
-        look_at_partner(conn, ring, claim, partner, &mut found)?;
-        if found.claimed.more {
-            return Ok(found.claimed);
+        Ok(false)
+    }
+
+    fn look_at(&mut self, conn: &Connection, ring: &Keyring, partner: PartnerId) -> Result<(), Fault> {
+        let Self { claim, claimed, bytes, .. } = self;
+        let room = claim.rooms.get(&partner).copied().unwrap_or(claim.room);
+        let rest = claim.total.saturating_sub(claimed.jobs.len());
+        // One row more than `total` allows tells whether something is left.
+        let limit = room.min(rest + 1);
+        if limit == 0 {
+            return Ok(());
         }
+        let keys = partner_keys(conn, ring, partner)?;
+        let mut statement = conn.prepare_cached(
+            "SELECT id, cycle, number, due, seq FROM queue INDEXED BY queue_unowned
+             WHERE partner = ?1 AND owner IS NULL AND blocked = 0 AND due <= ?2 ORDER BY due, id LIMIT ?3",
+        )?;
+        let mut rows = statement.query((partner.as_bytes(), claim.until.as_millis(), sql_count(limit)))?;
+        while let Some(row) = rows.next()? {
+            if claimed.jobs.len() == claim.total {
+                claimed.more = true;
+                return Ok(());
+            }
+            let key = NotificationKey { partner, id: NotificationId::from_bytes(row.get(0)?) };
+            let turn = Turn { cycle: row.get(1)?, number: row.get(2)?, due: moment(row.get(3)?) };
+            let body = match &keys {
+                Some(keys) => payload(conn, keys, key, row.get(4)?),
+                None => Err(corrupt("partners", "data_key", partner).into()),
+            };
+            match body {
+                Ok(body) => {
+                    let job = Job { key, turn, body };
+                    if !claimed.jobs.is_empty() && *bytes + job.weight() > claim.bytes {
+                        claimed.more = true;
+                        return Ok(());
+                    }
+                    *bytes += job.weight();
+                    claimed.jobs.push(job);
+                }
+                // One broken row must not hold up all others. It stays pending, and `examine` reports it.
+                Err(Fault::Store(error @ Error::Corrupt { .. })) => {
+                    tracing::error!(%error, "a notification cannot be sent: its stored row is broken; run `doctor`");
+                }
+                Err(fault) => return Err(fault),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -124,58 +197,6 @@ fn next_partner(conn: &Connection, after: Option<PartnerId>) -> Result<Option<Pa
     // The empty value sorts before every id.
     let after: &[u8] = after.as_ref().map_or(&[], |partner| partner.as_bytes());
     Ok(statement.query_row([after], |row| row.get(0)).optional()?.map(PartnerId::from_bytes))
-}
-
-fn look_at_partner(
-    conn: &Connection,
-    ring: &Keyring,
-    claim: &Claim,
-    partner: PartnerId,
-    found: &mut Found,
-) -> Result<(), Fault> {
-    let room = claim.rooms.get(&partner).copied().unwrap_or(claim.room);
-    let Found { claimed, bytes } = found;
-    let rest = claim.total.saturating_sub(claimed.jobs.len());
-    // One row more than `total` allows tells whether something is left.
-    let limit = room.min(rest + 1);
-    if limit == 0 {
-        return Ok(());
-    }
-    let keys = partner_keys(conn, ring, partner)?;
-    let mut statement = conn.prepare_cached(
-        "SELECT id, cycle, number, due, seq FROM queue INDEXED BY queue_unowned
-         WHERE partner = ?1 AND owner IS NULL AND blocked = 0 AND due <= ?2 ORDER BY due, id LIMIT ?3",
-    )?;
-    let mut rows = statement.query((partner.as_bytes(), claim.until.as_millis(), sql_count(limit)))?;
-    while let Some(row) = rows.next()? {
-        if claimed.jobs.len() == claim.total {
-            claimed.more = true;
-            return Ok(());
-        }
-        let key = NotificationKey { partner, id: NotificationId::from_bytes(row.get(0)?) };
-        let turn = Turn { cycle: row.get(1)?, number: row.get(2)?, due: moment(row.get(3)?) };
-        let body = match &keys {
-            Some(keys) => payload(conn, keys, key, row.get(4)?),
-            None => Err(corrupt("partners", "data_key", partner).into()),
-        };
-        match body {
-            Ok(body) => {
-                let job = Job { key, turn, body };
-                if !claimed.jobs.is_empty() && *bytes + job.weight() > claim.bytes {
-                    claimed.more = true;
-                    return Ok(());
-                }
-                *bytes += job.weight();
-                claimed.jobs.push(job);
-            }
-            // One broken row must not hold up all others. It stays pending, and `examine` reports it.
-            Err(Fault::Store(error @ Error::Corrupt { .. })) => {
-                tracing::error!(%error, "a notification cannot be sent: its stored row is broken; run `doctor`");
-            }
-            Err(fault) => return Err(fault),
-        }
-    }
-    Ok(())
 }
 
 fn take(conn: &Connection, life: LifeId, key: NotificationKey, turn: Turn) -> Result<bool, Fault> {

@@ -162,7 +162,10 @@ async fn calls_at_the_same_moment_share_a_commit() {
     let before = scene.engine.commits.load(Ordering::Relaxed);
     // The writer is held up within a transaction until all calls wait for it.
     let (open, gate) = std::sync::mpsc::channel::<()>();
+    let (begin, begun) = tokio::sync::oneshot::channel::<()>();
+    let mut begin = Some(begin);
     let held_up = scene.store().write(1, move |_| {
+        drop(begin.take());
         // When the other end is gone the gate is open, too.
         _ = gate.recv();
         Ok(())
@@ -175,7 +178,12 @@ async fn calls_at_the_same_moment_share_a_commit() {
         }
         drop(open);
     };
-    let (held_up, accepted, ()) = tokio::join!(held_up, calls, release);
+    let others = async move {
+        // Or they might get into the same transaction.
+        _ = begun.await;
+        tokio::join!(calls, release).0
+    };
+    let (held_up, accepted) = tokio::join!(held_up, others);
     held_up.unwrap();
     assert_eq!(accepted, [Accepted::New; 500]);
     let commits = scene.engine.commits.load(Ordering::Relaxed) - before;
