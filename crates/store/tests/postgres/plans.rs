@@ -22,9 +22,10 @@ const STRANGERS: usize = 4_000;
 /// Notifications in a small batch, and how many batches there are.
 const BATCH: usize = 20;
 const BATCHES: usize = 8;
-/// Rows that may be read of a table for each notification of the batches. It is at most twenty; one statement that walks
-/// through the table adds two hundred.
-const MOST: i64 = 60;
+/// Rows that may be read of a table for each notification of the batches. It is at most twenty, and 25 more for each time
+/// that a question passes what was settled before the database has marked it as gone, which was seen up to three times;
+/// one statement that walks through the table adds two hundred.
+const MOST: i64 = 120;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn plans_for_an_empty_queue_are_good_for_a_full_one() {
