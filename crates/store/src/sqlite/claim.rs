@@ -21,7 +21,7 @@ use std::sync::{Arc, PoisonError};
 
 /// Rows are taken so many in a transaction: each lies in another page, and accepts wait for as long as they are written.
 const SLICE: usize = 16;
-/// Partners looked at and payloads read, together, in one read.
+/// After so many partners looked at and payloads read, together, a read ends. A partner is looked at whole.
 const STEPS: usize = 32;
 
 impl SqliteStore {
