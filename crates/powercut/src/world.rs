@@ -32,8 +32,8 @@ pub(crate) struct World {
     life: LifeId,
     now: Timestamp,
     held: Vec<Job>,
-    /// The log is copied when it has grown by this many pages.
-    copy_at: usize,
+    /// Pages of the log in a step of its copying.
+    step: usize,
 }
 
 impl World {
@@ -55,7 +55,7 @@ impl World {
             life: LifeId::from_bytes([0; 16]),
             now: Timestamp::from_millis(BEGIN),
             held: Vec::new(),
-            copy_at: 5 + random.below(60),
+            step: 2 + random.below(30),
             random,
         })
     }
@@ -110,7 +110,7 @@ impl World {
             let mut random = entropy.lock().unwrap_or_else(PoisonError::into_inner);
             bytes.fill_with(|| random.bytes::<1>()[0]);
         };
-        let disk = sqlite::Disk::through(self.mount.vfs(), self.copy_at);
+        let disk = sqlite::Disk::through(self.mount.vfs(), self.step);
         let disk = match self.options.sabotage {
             Some(Sabotage::SynchronousOff) => disk.synchronous("OFF"),
             Some(Sabotage::SynchronousNormal) => disk.synchronous("NORMAL"),

@@ -87,8 +87,6 @@ impl Engine {
         };
         // A report about something that is not in flight has been dealt with already.
         let Some(flight) = self.in_flight.remove(&key) else { return };
-        let mut has_room = false;
-        let near = now.plus(self.limits.near);
         if let Some(lane) = self.lanes.get_mut(&key.partner) {
             let in_flight = lane.in_flight();
             Self::end(&mut self.fairness, lane, &flight, now);
@@ -104,14 +102,14 @@ impl Engine {
         if self.place(key.partner, now) == Some(Standing::Failing) {
             self.shed(key.partner, now, actions);
         }
-        if let Some(lane) = self.lanes.get(&key.partner) {
-            has_room = self.keeps_retry(lane);
-        }
         self.tell_level(key.partner, now, actions);
         let Ok(next) = State::Pending(flight.job.turn).next(event, now) else { return };
-        let keep = match next {
-            State::Pending(turn) => !self.draining && turn.due <= near && has_room,
-            State::Settled { .. } => false,
+        let keep = match (next, self.lanes.get(&key.partner)) {
+            (State::Pending(turn), Some(lane)) if !self.draining => {
+                let wait = turn.due.since(now);
+                wait <= self.limits.near && self.keeps_retry(lane, wait)
+            }
+            _ => false,
         };
         if let Some(lane) = self.lanes.get_mut(&key.partner) {
             lane.memory.retries += usize::from(keep);

@@ -16,7 +16,7 @@ const RETRY_SHARE: usize = 4;
 /// What an attempt is taken to cost before there is an average, in microseconds: the least.
 const FIRST_GUESS: u64 = 1_000;
 /// A lane holds what it can send in this time, in microseconds: more would only lie there.
-const HORIZON: u64 = 10_000_000;
+pub(super) const HORIZON: u64 = 10_000_000;
 /// What a failing lane holds, and every other at least, in jobs.
 const LEAST_HELD: usize = 64;
 /// What a lane holds that has not acknowledged anything yet, in jobs.
@@ -226,7 +226,7 @@ impl Lane {
     }
 }
 
-fn as_jobs(count: u64) -> usize {
+pub(super) fn as_jobs(count: u64) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX)
 }
 

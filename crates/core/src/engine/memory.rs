@@ -4,7 +4,7 @@
 //! or new holds little, and gives up the rest when it turns failing. Its bytes are bounded by a quarter of what is free:
 //! one lane alone has at most a fifth of the memory. Lanes that are not trusted leave a quarter of it to the others; only
 //! the first job of a lane needs no share. Claims fill a lane to three quarters and kept retries to half, so that new events
-//! find room as well.
+//! find room as well. The later than in ten seconds a retry is due, the smaller is that half: what a lane holds is soon sent.
 //!
 //! Claims are bounded in bytes by half of what is free, whatever rows weigh. When less than an eighth is free, there is no
 //! room for new events, whoever's they are ([`Engine::has_room`]).
@@ -13,13 +13,14 @@
 //! likely to hold more of it, a claim is due at once, at most one in a twentieth of the poll interval. A claim that
 //! brought more than there was room for is followed by none before the next poll.
 
-use super::fairness::Standing;
-use super::lane::{HELD_WHEN_NEW, Lane, Memory, is_retry};
+use super::fairness::{Standing, cost};
+use super::lane::{HELD_WHEN_NEW, HORIZON, Lane, Memory, as_jobs, is_retry};
 use super::words::Job;
 use super::{Action, Engine, Wanted};
 use crate::id::PartnerId;
 use crate::time::Timestamp;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// What a job is taken to weigh before any was seen, in bytes.
 pub(super) const FIRST_GUESS: usize = 1_024;
@@ -87,10 +88,12 @@ impl Engine {
         self.forget_idle_lane();
     }
 
-    /// Whether a retry that is due soon is kept: retries may not take the room of first attempts.
-    pub(super) fn keeps_retry(&self, lane: &Lane) -> bool {
+    /// Whether a retry is kept that is due after `wait`. Retries may not take the room of first attempts, nor those that
+    /// come late the room of those that come soon.
+    pub(super) fn keeps_retry(&self, lane: &Lane, wait: Duration) -> bool {
         let (memory, bound) = (&lane.memory, self.bound(lane));
-        memory.retries < (bound.jobs / 2).max(1) && (memory.jobs == 1 || memory.bytes <= bound.bytes)
+        let most = as_jobs((bound.jobs / 2) as u64 * HORIZON / cost(wait).max(HORIZON));
+        memory.retries < most.max(1) && (memory.jobs == 1 || memory.bytes <= bound.bytes)
     }
 
     /// A lane that has turned failing gives up what it is not going to send soon.

@@ -1,51 +1,76 @@
-//! Copying the log into the database file (SQLite's checkpoints), so that the log stays small.
+//! Copying the log into the database file (SQLite's checkpoints), so that the log stays short.
 //!
-//! SQLite by itself would copy within a commit, every thousand pages, while callers wait for it. Done by the writer
-//! between batches, copying a log worth copying holds up every caller for tens of milliseconds. So a thread of its own
-//! copies, beside the writer, which goes on appending. It does so in small steps, because a commit waits for about as
-//! long as what was copied takes to be flushed. The log can only begin anew once all of it is copied, which under load the
-//! thread alone never reaches; therefore, after some steps, when the thread is through, the writer copies the short rest
-//! that came in meanwhile, between two batches. Not after each step, because that costs a commit some flushes.
+//! SQLite by itself would copy within a commit, every thousand pages, while callers wait for it. Here a thread of its own
+//! copies, beside the writer, which goes on appending. What a commit then still waits for is the disk, and that is busy
+//! for as many single writes as pages are copied that do not lie together. So few are copied, and not all at once:
 //!
-//! SQLite flushes the file only when all of the log is copied, so all that the thread has copied would be left for the
-//! writer to flush, for tens of milliseconds again. Therefore the thread flushes the file itself. It does so by a file
-//! descriptor of its own, which must stay open as long as a connection is: when one is closed, a process loses all of
-//! its locks on the file.
+//! * **Late.** Most pages of the log are changed again soon. SQLite leaves out a page of which the log holds a newer
+//!   version that it may not copy yet, and it may not copy what is newer than the oldest read under way. So a few
+//!   connections do nothing but read, each since another step of the log ([`Marks`]): only what has not changed for two
+//!   steps is copied, a fifth of what would be copied at once.
+//! * **Bit by bit.** SQLite flushes the file only when all of the log is copied, and a flush writes everything at once. So
+//!   the thread has the system write the file part by part, and flushes it itself. It does so by a file descriptor of
+//!   its own, which must stay open as long as a connection is: when one is closed, a process loses all of its locks on the
+//!   file.
+//!
+//! The log can only begin anew once all of it is copied, which under load the thread alone never reaches. So when the log
+//! is long, the marks are taken away, the thread copies what it can, and the writer the short rest that came in
+//! meanwhile, between two batches. A long read prevents it; it is tried again with every step.
 
 use super::fault::{AfterFailure, Fault, after_failure};
 use super::writer::{EndOnPanic, end_process};
 use crate::Error;
+use capa_webhooks_writeback::write_back;
 use rusqlite::Connection;
+use std::collections::VecDeque;
 use std::fs::File;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
-/// The thread copies when the log has grown by this many pages (1 MiB).
-pub(super) const COPY_AT: usize = 256;
-/// After so many of these steps the log is to begin anew.
+/// Pages of the log in a step (8 MiB).
+pub(super) const STEP: usize = 2048;
+/// A log of so many steps is to begin anew (64 MiB, and what is written until it does).
 const STEPS: usize = 8;
+/// So many connections hold marks. SQLite tells four reads at a time apart, and one is left to others.
+pub(super) const MARKS: usize = 3;
+/// The smallest part of the file that is written at a time, in bytes. Smaller ones keep the disk busy for longer.
+const PART: u64 = 256 * 1024;
+/// The most parts of a file: to find nothing to write in one costs a little, too.
+const PARTS: u64 = 4096;
 
 /// The writer's side of the copying.
 pub(super) struct Checkpoints {
-    /// Copy when the log has grown by this many pages.
-    pub(super) copy_at: usize,
-    /// The length of the log when its copying last ended. Where that could not reach the end (a long read), the next is
-    /// tried only after as much growth again.
-    copied_at: usize,
-    /// The length of the log when the writer last copied its rest. Where a read went on, the log did not begin anew.
-    ended_at: usize,
-    /// Whether the thread is at work, as far as the writer knows.
-    copying: bool,
+    /// Pages of the log in a step.
+    pub(super) step: usize,
+    /// The length of the log at the last step.
+    stepped_at: usize,
+    /// What the thread is at, as far as the writer knows.
+    stage: Stage,
+    marks: Marks,
     wake: Option<SyncSender<()>>,
     through: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
+enum Stage {
+    Rests,
+    /// Copies what has not changed lately.
+    Copies,
+    /// Copies all that it can, so that the log begins anew.
+    CopiesAll,
+}
+
 impl Checkpoints {
     /// Starts the thread, with a writing connection of its own, and the file if it is one of the system's.
-    pub(super) fn start(conn: Connection, file: Option<Arc<File>>, copy_at: usize) -> std::io::Result<Self> {
+    pub(super) fn start(
+        conn: Connection,
+        marks: Vec<Connection>,
+        file: Option<Arc<File>>,
+        step: usize,
+    ) -> io::Result<Self> {
         let (wake, woken) = sync_channel(1);
         let through = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&through);
@@ -53,31 +78,51 @@ impl Checkpoints {
             let _guard = EndOnPanic;
             copy_when_woken(&conn, file.as_deref(), &woken, &flag);
         })?;
-        let wake = Some(wake);
-        Ok(Self { copy_at, copied_at: 0, ended_at: 0, copying: false, wake, through, thread: Some(thread) })
+        let marks = Marks { idle: marks, held: VecDeque::new() };
+        Ok(Self { step, stepped_at: 0, stage: Stage::Rests, marks, wake: Some(wake), through, thread: Some(thread) })
     }
 
     /// To be called between batches, with the writing connection and the length of the log in pages.
     pub(super) fn between_batches(&mut self, conn: &Connection, pages: usize) {
-        if pages < self.copied_at {
+        if pages < self.stepped_at {
             // The log has begun anew since.
-            (self.copied_at, self.ended_at) = (0, 0);
+            self.stepped_at = 0;
         }
-        if self.copying {
-            if self.through.swap(false, Ordering::Acquire) {
-                if pages >= self.ended_at + STEPS * self.copy_at {
-                    within_policy("copying the rest of the log", copy(conn));
-                    self.ended_at = pages;
-                }
-                (self.copying, self.copied_at) = (false, pages);
+        if !matches!(self.stage, Stage::Rests) {
+            if !self.through.swap(false, Ordering::Acquire) {
+                return;
             }
+            if matches!(self.stage, Stage::CopiesAll) {
+                within_policy("copying the rest of the log", copy(conn));
+            }
+            self.stage = Stage::Rests;
+        }
+        if pages >= self.stepped_at + self.step {
+            self.stepped_at = pages;
+            self.take_step(pages);
+        }
+    }
+
+    fn take_step(&mut self, pages: usize) {
+        let stage = if pages >= STEPS * self.step {
+            self.marks.release_all();
+            Stage::CopiesAll
+        } else if self.marks.idle.is_empty() {
+            self.marks.release_oldest();
+            within_policy("holding a mark in the log", self.marks.hold_one());
+            Stage::Copies
+        } else {
+            within_policy("holding a mark in the log", self.marks.hold_one());
             return;
+        };
+        if self.wake.as_ref().is_some_and(|wake| wake.try_send(()).is_ok()) {
+            self.stage = stage;
         }
-        if pages >= self.copied_at + self.copy_at
-            && let Some(wake) = &self.wake
-        {
-            self.copying = wake.try_send(()).is_ok();
-        }
+    }
+
+    /// Nothing may keep the log from being copied now.
+    pub(super) fn release_marks(&mut self) {
+        self.marks.release_all();
     }
 }
 
@@ -92,14 +137,59 @@ impl Drop for Checkpoints {
     }
 }
 
+/// Connections that read only so that the log is not copied beyond where they began.
+struct Marks {
+    idle: Vec<Connection>,
+    /// The oldest first.
+    held: VecDeque<Connection>,
+}
+
+impl Marks {
+    /// Marks the end of the log, if a connection is left for it.
+    fn hold_one(&mut self) -> Result<(), Fault> {
+        let Some(conn) = self.idle.pop() else { return Ok(()) };
+        let begun = conn.execute_batch("BEGIN; SELECT 1 FROM sqlite_schema LIMIT 1");
+        self.held.push_back(conn);
+        Ok(begun?)
+    }
+
+    fn release_oldest(&mut self) {
+        if let Some(conn) = self.held.pop_front() {
+            // It has only read, if it has come so far: there is nothing that could fail to be written.
+            if !conn.is_autocommit() {
+                within_policy("releasing a mark in the log", conn.execute_batch("ROLLBACK").map_err(Fault::from));
+            }
+            self.idle.push(conn);
+        }
+    }
+
+    fn release_all(&mut self) {
+        while !self.held.is_empty() {
+            self.release_oldest();
+        }
+    }
+}
+
 fn copy_when_woken(conn: &Connection, file: Option<&File>, woken: &Receiver<()>, through: &AtomicBool) {
     while woken.recv().is_ok() {
         within_policy("copying the log", copy(conn));
-        if let Some(Err(error)) = file.map(File::sync_data) {
+        if let Some(Err(error)) = file.map(flush) {
             end_process("flushing the file", &Error::Failed(error.to_string()).into());
         }
         through.store(true, Ordering::Release);
     }
+}
+
+/// Makes durable what was copied, part by part.
+fn flush(file: &File) -> io::Result<()> {
+    let length = file.metadata()?.len();
+    let part = PART.max(length / PARTS + 1);
+    let mut at = 0;
+    while at < length {
+        write_back(file, at..at + part)?;
+        at += part;
+    }
+    file.sync_data()
 }
 
 /// Copies as far as readers allow, and waits for nobody.
@@ -120,48 +210,113 @@ pub(super) fn within_policy(what: &str, done: Result<(), Fault>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::{Path, PathBuf};
     use std::sync::atomic::AtomicUsize;
+
+    const STEP: usize = 20;
+
+    /// A store of one table that grows, and one of one row that changes with every commit.
+    struct Scene {
+        folder: tempfile::TempDir,
+        conn: Connection,
+        length: Arc<AtomicUsize>,
+        checkpoints: Checkpoints,
+        commits: usize,
+    }
+
+    fn open(folder: &Path) -> Connection {
+        let conn = Connection::open(folder.join("log.db")).unwrap();
+        conn.execute_batch("PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 0").unwrap();
+        conn
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let (mut conn, length) = (open(folder.path()), Arc::new(AtomicUsize::new(0)));
+            conn.execute_batch(
+                "CREATE TABLE grows (x TEXT); CREATE TABLE changes (x TEXT); INSERT INTO changes VALUES ('hot-000000');
+                 PRAGMA wal_checkpoint(TRUNCATE)",
+            )
+            .unwrap();
+            let seen = Arc::clone(&length);
+            conn.wal_hook(Some(move |_: &mut _, pages: i32| {
+                seen.store(usize::try_from(pages).unwrap(), Ordering::Relaxed);
+                Ok(())
+            }))
+            .unwrap();
+            let marks = (0..MARKS).map(|_| open(folder.path())).collect();
+            let file = Arc::new(File::open(folder.path().join("log.db")).unwrap());
+            let checkpoints = Checkpoints::start(open(folder.path()), marks, Some(file), STEP).unwrap();
+            Self { folder, conn, length, checkpoints, commits: 0 }
+        }
+
+        /// One commit, and the copying after it. The length of the log.
+        fn commit(&mut self) -> usize {
+            self.commits += 1;
+            let sql = format!(
+                "BEGIN; INSERT INTO grows VALUES ('cold-{0:06}' || hex(zeroblob(1500))); UPDATE changes SET x = 'hot-{0:06}'; COMMIT",
+                self.commits
+            );
+            self.conn.execute_batch(&sql).unwrap();
+            let pages = self.length.load(Ordering::Relaxed);
+            self.checkpoints.between_batches(&self.conn, pages);
+            while !matches!(self.checkpoints.stage, Stage::Rests) && !self.checkpoints.through.load(Ordering::Acquire) {
+                std::thread::yield_now();
+            }
+            pages
+        }
+
+        fn file(&self) -> PathBuf {
+            self.folder.path().join("log.db")
+        }
+    }
+
+    /// The greatest number after `word` in the file itself, the log left out.
+    fn newest(file: &Path, word: &[u8]) -> Option<usize> {
+        let bytes = std::fs::read(file).unwrap();
+        let at = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(word));
+        at.map(|at| std::str::from_utf8(&bytes[at + word.len()..][..6]).unwrap().parse().unwrap()).max()
+    }
 
     /// The thread never reaches the end, as under load: here because of a read that began a commit before.
     #[test]
     fn the_log_begins_anew_after_some_steps_though_commits_go_on() {
-        let folder = tempfile::tempdir().unwrap();
-        let open = || {
-            let conn = Connection::open(folder.path().join("log.db")).unwrap();
-            conn.execute_batch("PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 0").unwrap();
-            conn
-        };
-        let (mut conn, length) = (open(), Arc::new(AtomicUsize::new(0)));
-        let seen = Arc::clone(&length);
-        conn.wal_hook(Some(move |_: &mut _, pages: i32| {
-            seen.store(usize::try_from(pages).unwrap(), Ordering::Relaxed);
-            Ok(())
-        }))
-        .unwrap();
-        conn.execute_batch("CREATE TABLE t (x)").unwrap();
-        let reader = open();
-        let mut checkpoints = Checkpoints::start(open(), None, 20).unwrap();
+        let mut scene = Scene::new();
+        let reader = open(scene.folder.path());
         let mut longest = 0;
         for _ in 0..1_000 {
-            let reads = !checkpoints.copying;
+            let reads = matches!(scene.checkpoints.stage, Stage::Rests);
             if reads {
-                reader.execute_batch("BEGIN; SELECT count(*) FROM t").unwrap();
+                reader.execute_batch("BEGIN; SELECT count(*) FROM grows").unwrap();
             }
-            conn.execute_batch("INSERT INTO t VALUES (zeroblob(3000))").unwrap();
-            let pages = length.load(Ordering::Relaxed);
+            let pages = scene.commit();
             if pages < longest {
-                assert!((STEPS * 20..(STEPS + 3) * 20).contains(&longest), "it was {longest} pages long");
+                assert!((STEPS * STEP..(STEPS + 3) * STEP).contains(&longest), "it was {longest} pages long");
                 return;
             }
             longest = pages;
-            checkpoints.between_batches(&conn, pages);
-            while checkpoints.copying && !checkpoints.through.load(Ordering::Acquire) {
-                std::thread::yield_now();
-            }
             if reads {
                 reader.execute_batch("COMMIT").unwrap();
             }
         }
         panic!("the log only ever grew, to {longest} pages");
+    }
+
+    #[test]
+    fn only_what_has_not_changed_for_a_while_is_copied() {
+        let mut scene = Scene::new();
+        let mut copied = 0;
+        while scene.commit() < STEPS * STEP - 10 {
+            assert_eq!(newest(&scene.file(), b"hot-"), Some(0), "changed with every commit");
+            let cold = newest(&scene.file(), b"cold-").unwrap_or(0);
+            let young = scene.commits - cold;
+            // A commit is four or five pages.
+            assert!(cold == 0 || young >= 2 * STEP / 5, "{cold} of {} commits", scene.commits);
+            copied = copied.max(cold);
+        }
+        assert!(copied > 10, "of {} commits {copied} are in the file", scene.commits);
+        while scene.commit() > STEP {}
+        assert!(newest(&scene.file(), b"hot-").unwrap() + 10 > scene.commits, "the log has begun anew");
     }
 }

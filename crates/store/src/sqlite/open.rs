@@ -1,6 +1,6 @@
 //! Opening a store: the checks, the lock, the connections.
 
-use super::checkpoint::{COPY_AT, Checkpoints};
+use super::checkpoint::{Checkpoints, MARKS, STEP};
 use super::fault::Fault;
 use super::readers::Readers;
 use super::writer::{Session, Writer};
@@ -74,23 +74,22 @@ pub struct Disk {
     pub(super) vfs: Option<&'static str>,
     /// When the log is flushed.
     synchronous: &'static str,
-    /// The log is copied when it has grown by this many pages.
-    copy_at: usize,
+    /// Pages of the log in a step of its copying.
+    step: usize,
 }
 
 impl Default for Disk {
     fn default() -> Self {
         // FULL: the log is flushed to the disk at every commit. This is what a 202 stands on.
-        Self { vfs: None, synchronous: "FULL", copy_at: COPY_AT }
+        Self { vfs: None, synchronous: "FULL", step: STEP }
     }
 }
 
 #[cfg(feature = "fault-injection")]
 impl Disk {
-    /// Through a file layer (VFS) that was registered under this name, copying the log whenever it has grown by so many
-    /// pages.
-    pub fn through(vfs: &'static str, copy_at: usize) -> Self {
-        Self { vfs: Some(vfs), copy_at, ..Self::default() }
+    /// Through a file layer (VFS) that was registered under this name, copying the log in steps of so many pages.
+    pub fn through(vfs: &'static str, step: usize) -> Self {
+        Self { vfs: Some(vfs), step, ..Self::default() }
     }
 
     /// With another `PRAGMA synchronous`, to show that a test notices.
@@ -131,11 +130,13 @@ impl SqliteStore {
         let thread = |error: std::io::Error| cannot_open(path, Error::Failed(error.to_string()).into());
         let copier = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE, disk)?;
         copier.pragma_update(None, "synchronous", disk.synchronous).map_err(|error| cannot_open(path, error.into()))?;
+        let marks =
+            (0..MARKS).map(|_| connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY, disk)).collect::<Result<_, _>>()?;
         let file = match disk.vfs {
             None => Some(Arc::new(File::open(path).map_err(thread)?)),
             Some(_) => None,
         };
-        let checkpoints = Checkpoints::start(copier, file.clone(), disk.copy_at).map_err(thread)?;
+        let checkpoints = Checkpoints::start(copier, marks, file.clone(), disk.step).map_err(thread)?;
         let search = search::Shape { row: options.search_row, fan_in: options.fan_in };
         let session =
             Session::new(conn, checkpoints, options.run_length, search).map_err(|fault| cannot_open(path, fault))?;

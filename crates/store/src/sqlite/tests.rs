@@ -249,7 +249,7 @@ async fn the_log_begins_anew_while_it_is_written() {
     let mut scene = Scene::new(InFolder::new()).await;
     let partner = scene.partner().await;
     let set = |session: &mut super::Session| {
-        session.checkpoints.copy_at = 100;
+        session.checkpoints.step = 100;
         Ok(())
     };
     scene.store().write(1, set).await.unwrap();

@@ -279,6 +279,7 @@ impl Session {
 
     /// Where a read or a checkpoint goes on, the log stays, and wiping it is tried again after the next batch.
     fn wipe_log(&mut self) -> Result<(), Fault> {
+        self.checkpoints.release_marks();
         self.conn.busy_timeout(Duration::ZERO)?;
         self.wipe_log = self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
         Ok(self.conn.busy_timeout(BUSY_TIMEOUT)?)

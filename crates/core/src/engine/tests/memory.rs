@@ -1,6 +1,6 @@
 //! What is kept in memory, and how the rest comes back.
 
-use super::world::{GOOD, HANGS, Receiver, Reply, World, partner};
+use super::world::{GOOD, HANGS, REFUSES, Receiver, Reply, World, partner};
 use super::{Bench, job};
 use crate::engine::words::{Job, LaneLimits};
 use crate::engine::{Action, Input, Limits};
@@ -191,6 +191,24 @@ fn retries_to_come_leave_half_of_a_lane_to_first_attempts() {
     world.receivers.insert(1, GOOD);
     world.run(20 * SECOND);
     assert_eq!((world.acknowledged, world.engine.held()), (500, 0));
+}
+
+#[test]
+fn retries_that_come_late_leave_the_room_to_those_that_come_soon() {
+    let mut world = World::new(Limits::default());
+    world.receivers.insert(1, REFUSES);
+    for n in 0..120 {
+        world.publish(1, Duration::from_millis(n * 500));
+    }
+    let mut late = 0;
+    for _ in 0..60 {
+        world.run(SECOND);
+        let left = world.store.get(&partner(1)).into_iter().flatten().map(|(_, job)| job.turn.number);
+        let (soon, later): (Vec<u32>, Vec<u32>) = left.partition(|number| *number == 2);
+        assert_eq!(soon.len(), 0, "due within ten seconds, but left to the store");
+        late = late.max(later.len());
+    }
+    assert!(late > 60, "{late} are due within a minute");
 }
 
 #[test]
