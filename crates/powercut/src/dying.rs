@@ -86,7 +86,7 @@ fn open(disk: &Arc<Disk>) -> Result<(Opened, SqliteStore), String> {
     let entropy = Arc::new(|bytes: &mut [u8]| bytes.fill(9));
     let options = sqlite::Options {
         // Small, so that checkpoints fail, too.
-        disk: sqlite::Disk::through(mount.vfs(), 50),
+        disk: sqlite::Disk::through(mount.vfs(), 12),
         ..sqlite::Options::new(MasterKey::new([7; 32]), entropy)
     };
     let store = SqliteStore::open(&folder.path().join("store.db"), options).map_err(|error| error.to_string())?;

@@ -55,7 +55,7 @@ impl World {
             life: LifeId::from_bytes([0; 16]),
             now: Timestamp::from_millis(BEGIN),
             held: Vec::new(),
-            step: 2 + random.below(30),
+            step: 1 + random.below(8),
             random,
         })
     }

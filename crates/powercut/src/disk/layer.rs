@@ -68,9 +68,10 @@ impl Disk {
             self.step(&mut state, moment);
             return Ok(());
         };
-        // As much as went in: of a full disk, no more than there was room for.
+        // As much as went in: of a full disk, no more than there was room for. What begins beyond the end of the file
+        // needs room for the gap as well.
         let fits = match state.room {
-            Some(room) if code == ffi::SQLITE_FULL => (bytes.len() - growth) + room,
+            Some(room) if code == ffi::SQLITE_FULL => (bytes.len() + room).saturating_sub(growth),
             _ => bytes.len(),
         };
         let written = state.random.below(fits.min(bytes.len() - 1) + 1);
