@@ -7,7 +7,7 @@
 //! * **Late.** Most pages of the log are changed again soon. SQLite leaves out a page of which the log holds a newer
 //!   version that it may not copy yet, and it may not copy what is newer than the oldest read under way. So a few
 //!   connections do nothing but read, each since another step of the log ([`Marks`]): only what has not changed for two
-//!   steps is copied, some two fifths of what would be copied at once.
+//!   steps is copied, some third of what would be copied at once.
 //! * **Bit by bit.** SQLite flushes the file only when all of the log is copied, and a flush writes everything at once. So
 //!   the thread has the system write the file part by part, and flushes it itself. It does so by a file descriptor of
 //!   its own, which must stay open as long as a connection is: when one is closed, a process loses all of its locks on the
@@ -30,16 +30,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
-/// Pages of the log in a step (2 MiB). Longer ones copy less in all, but keep a processor for longer at a time.
-pub(super) const STEP: usize = 512;
+/// Pages of the log in a step (4 MiB). Longer ones copy less in all, but keep a processor for longer at a time.
+pub(super) const STEP: usize = 1024;
 /// A log of so many steps is to begin anew (32 MiB, and what is written until it does).
-const STEPS: usize = 16;
+const STEPS: usize = 8;
 /// So many connections hold marks. SQLite tells four reads at a time apart, and one is left to others.
 pub(super) const MARKS: usize = 3;
 /// The smallest part of the file that is written at a time, in bytes. Smaller ones keep the disk busy for longer.
 const PART: u64 = 256 * 1024;
 /// The most parts of a file: to find nothing to write in one costs a little, too.
-const PARTS: u64 = 4096;
+const PARTS: u64 = 512;
 
 /// The writer's side of the copying.
 pub(super) struct Checkpoints {
