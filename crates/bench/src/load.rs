@@ -15,10 +15,12 @@ use bytes::{Buf as _, BytesMut};
 use hdrhistogram::Histogram;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use crate::event::{Mark, Template, unix_micros};
 use crate::http1::Message;
+use crate::priority;
 use crate::source::{Job, Limit, Source};
 use crate::units::{grouped, histogram, micros, micros_text, per_second};
 
@@ -188,6 +190,18 @@ pub(crate) async fn run(plan: &Plan) -> Result<Outcome> {
     let took = started.elapsed();
     let Tally { accepted, refused, latency } = std::mem::take(&mut *lock(&tally));
     Ok(Outcome { accepted, refused, latency, started, took })
+}
+
+/// The same on a thread of its own, which stands back: for load that is not measured, but is there while other load is.
+pub(crate) async fn run_aside(plan: Plan) -> Result<Outcome> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (done, outcome) = oneshot::channel();
+    std::thread::spawn(move || {
+        priority::stand_back();
+        // Nobody may be left to hear it.
+        drop(done.send(runtime.block_on(run(&plan))));
+    });
+    outcome.await.context("the thread of the load aside was lost")?
 }
 
 struct Connection {

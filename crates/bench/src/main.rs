@@ -25,6 +25,7 @@ mod measure;
 mod metrics;
 mod open_files;
 mod postgres;
+mod priority;
 mod probe;
 mod relay;
 mod report;

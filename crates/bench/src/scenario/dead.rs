@@ -96,7 +96,7 @@ async fn round(env: &mut Env, loaded: bool) -> Result<(Measured, u64)> {
     if !loaded {
         return Ok((measured.await?, 0));
     }
-    let (measured, published) = tokio::join!(measured, load::run(&plan));
+    let (measured, published) = tokio::join!(measured, load::run_aside(plan));
     let (measured, published) = (measured?, published?);
     let platform = subject.platform();
     let mut held = 0;

@@ -1,9 +1,10 @@
 //! The receivers: one that answers 200 `ok` to everything as fast as it can, and keeps account of what arrived, and all
 //! the bad ones that a sender meets.
 //!
-//! It runs on a thread of its own, so that one process can hold it together with the load generator. The path says
-//! which receiver is meant ([`manner`]); nobody listens at [`Sink::refusing`]. Only what arrives at the healthy one is
-//! counted as an arrival, in the phase since the last [`Sink::begin`].
+//! It runs on threads of its own, so that one process can hold it together with the load generator: one for the
+//! healthy receiver, and one for the others, which must not hold it up here, of all places. The path says which receiver
+//! is meant ([`manner`]); nobody listens at [`Sink::refusing`]. Only what arrives at the healthy one is counted as an
+//! arrival, in the phase since the last [`Sink::begin`].
 
 mod arrivals;
 mod gate;
@@ -19,6 +20,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use crate::http1::Message;
+use crate::priority;
 use crate::units::{grouped, micros_text};
 use arrivals::Arrivals;
 use gate::Gate;
@@ -46,6 +48,8 @@ pub(crate) struct Args {
 pub(crate) struct Sink {
     /// Where it listens.
     pub(crate) address: SocketAddr,
+    /// Where all receivers but the healthy one are to be called: the same ones, on another thread.
+    others: SocketAddr,
     /// An address of this machine where every connection is refused.
     pub(crate) refusing: SocketAddr,
     shared: Arc<Shared>,
@@ -92,22 +96,14 @@ pub(crate) fn main(args: &Args) -> Result<()> {
 }
 
 impl Sink {
-    /// Starts a sink on its own thread. It serves until the process ends.
+    /// Starts a sink on its own threads. It serves until the process ends.
     pub(crate) fn start(listen: SocketAddr) -> Result<Self> {
-        let listener = std::net::TcpListener::bind(listen).with_context(|| format!("cannot listen on {listen}"))?;
-        listener.set_nonblocking(true)?;
-        let address = listener.local_addr()?;
         let reserved = TcpSocket::new_v4()?;
         reserved.bind((Ipv4Addr::LOCALHOST, 0).into())?;
         let shared = Arc::new(Shared { arrivals: Mutex::new(Arrivals::new(0)), gate: Gate::default() });
-        let served = shared.clone();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        std::thread::spawn(move || {
-            if let Err(error) = runtime.block_on(accept(listener, served)) {
-                eprintln!("the sink stopped: {error:#}");
-            }
-        });
-        Ok(Self { address, refusing: reserved.local_addr()?, shared, _reserved: reserved })
+        let address = serve_at(listen, shared.clone(), || {})?;
+        let others = serve_at((listen.ip(), 0).into(), shared.clone(), priority::stand_back)?;
+        Ok(Self { address, others, refusing: reserved.local_addr()?, shared, _reserved: reserved })
     }
 
     /// Forgets what arrived so far and counts from here; `first_sequence` is the number of the next event to be sent.
@@ -142,8 +138,24 @@ impl Sink {
 
     /// The URL of the receiver that behaves like this.
     pub(crate) fn url(&self, manner: Manner) -> String {
-        format!("http://{}{}", self.address, manner.path())
+        let address = if manner == Manner::Healthy { self.address } else { self.others };
+        format!("http://{address}{}", manner.path())
     }
+}
+
+/// Serves on a thread of its own, and says at which address.
+fn serve_at(listen: SocketAddr, shared: Arc<Shared>, begin: fn()) -> Result<SocketAddr> {
+    let listener = std::net::TcpListener::bind(listen).with_context(|| format!("cannot listen on {listen}"))?;
+    listener.set_nonblocking(true)?;
+    let address = listener.local_addr()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::spawn(move || {
+        begin();
+        if let Err(error) = runtime.block_on(accept(listener, shared)) {
+            eprintln!("the sink stopped: {error:#}");
+        }
+    });
+    Ok(address)
 }
 
 async fn accept(listener: std::net::TcpListener, shared: Arc<Shared>) -> Result<()> {
