@@ -9,10 +9,11 @@ use tempfile::TempDir;
 const ABORTED: i32 = 6;
 
 fn die(fails: &str, after: u64, seed: u64) -> usize {
-    let left = TempDir::new().expect("a folder");
+    // The process leaves its own folder behind, within `temporary`.
+    let (left, temporary) = (TempDir::new().expect("a folder"), TempDir::new().expect("a folder"));
     let mut command = Command::new(env!("CARGO_BIN_EXE_capa-webhooks-powercut"));
     command.args(["--seed", &seed.to_string(), "dying", "--fails", fails, "--after", &after.to_string(), "--left"]);
-    let ended = command.arg(left.path()).output().expect("the process starts");
+    let ended = command.arg(left.path()).env("TMPDIR", temporary.path()).output().expect("the process starts");
     let case = format!("{fails} {after} with seed {seed}");
     let complaints = String::from_utf8_lossy(&ended.stderr);
     assert_eq!(ended.status.signal(), Some(ABORTED), "{case}: {}: {complaints}", ended.status);
