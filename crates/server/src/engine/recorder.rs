@@ -1,6 +1,6 @@
 //! Records outcomes, many in one transaction.
 //!
-//! A batch does not wait for the one before: the embedded store's writer takes all that waits into its next transaction. A
+//! A batch does not wait for the one before: the embedded store's writer gathers what waits into transactions by itself. A
 //! store that works on a few batches at a time ([`Store::batches`](capa_webhooks_store::Store::batches)) gets no more: what
 //! comes meanwhile is gathered.
 //!

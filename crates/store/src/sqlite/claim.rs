@@ -77,7 +77,7 @@ impl SqliteStore {
 
     /// Makes the life the owner of these rows, and says of each whether it could. `None` if the life has ended.
     async fn take_all(&self, life: LifeId, rows: Vec<(NotificationKey, Turn)>) -> Result<Option<Vec<bool>>, Error> {
-        self.write(rows.len(), move |session| {
+        self.write_soon(rows.len(), move |session| {
             if !session.is_alive(life)? {
                 return Ok(None);
             }
@@ -87,7 +87,7 @@ impl SqliteStore {
     }
 
     pub(super) async fn release_rows(&self, life: LifeId, keys: Vec<NotificationKey>) -> Result<(), Error> {
-        self.write(keys.len(), move |session| {
+        self.write_soon(keys.len(), move |session| {
             let mut statement = session
                 .conn
                 .prepare_cached("UPDATE queue SET owner = NULL WHERE partner = ?1 AND id = ?2 AND owner = ?3")?;

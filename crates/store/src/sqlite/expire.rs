@@ -35,7 +35,7 @@ impl SqliteStore {
             return Ok(Expired { notifications: 0, idempotency_keys: 0, more: slice.more });
         }
         let rows = slice.notifications.len() + slice.idempotency.len();
-        self.write(rows, move |session| remove(session, &slice)).await
+        self.write_soon(rows, move |session| remove(session, &slice)).await
     }
 }
 

@@ -28,6 +28,7 @@ mod erase;
 mod examine;
 mod expire;
 mod fault;
+mod gather;
 mod keys;
 mod list;
 mod listing;
@@ -59,6 +60,7 @@ use capa_webhooks_core::id::{KeyId, LifeId, NotificationKey, PartnerId};
 use capa_webhooks_core::settings::{Settings, SettingsChange};
 use capa_webhooks_core::time::Timestamp;
 use fault::Fault;
+use gather::Urgency;
 use readers::Readers;
 use std::fs::File;
 use std::sync::{Arc, Mutex};
@@ -78,14 +80,31 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Has `apply` made durable by the writer.
+    /// Has `apply` made durable by the writer, for somebody who waits.
     async fn write<T, F>(&self, rows: usize, apply: F) -> Result<T, Error>
     where
         T: Send + 'static,
         F: FnMut(&mut Session) -> Result<T, Fault> + Send + 'static,
     {
+        self.write_with(Urgency::Now, rows, apply).await
+    }
+
+    /// The same where some milliseconds do not matter.
+    async fn write_soon<T, F>(&self, rows: usize, apply: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Session) -> Result<T, Fault> + Send + 'static,
+    {
+        self.write_with(Urgency::Soon, rows, apply).await
+    }
+
+    async fn write_with<T, F>(&self, urgency: Urgency, rows: usize, apply: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Session) -> Result<T, Fault> + Send + 'static,
+    {
         match &self.writer {
-            Some(writer) => writer.run(rows, apply).await,
+            Some(writer) => writer.run(urgency, rows, apply).await,
             None => Err(Error::Failed("the store was opened for reading only".to_owned())),
         }
     }

@@ -77,8 +77,10 @@ impl SqliteStore {
                 Outcome { key: record.key, turn: record.turn, fact, next: record.next, keep: record.keep }
             })
             .collect();
-        self.write(batch.len(), move |session| batch.iter().map(|outcome| record(session, life, outcome)).collect())
-            .await
+        self.write_soon(batch.len(), move |session| {
+            batch.iter().map(|outcome| record(session, life, outcome)).collect()
+        })
+        .await
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Options, SqliteStore};
 use crate::conformance::Engine;
-use crate::conformance::fixture::{Random, Scene, all, attempted, event, everything, ok};
+use crate::conformance::fixture::{Random, Scene, all, attempted, event, everything, ok, timeout};
 use crate::seal::{Entropy, MasterKey};
 use crate::{Accept, Accepted, Claim, Erased, Error, Expiry, Fate, ListQuery, Recorded, Store, Violation};
 use async_trait::async_trait;
@@ -12,15 +12,16 @@ use capa_webhooks_core::schedule::Schedule;
 use rusqlite::Connection;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// A store in a folder of its own, which counts its commits.
+/// A store in a folder of its own, which keeps account of its commits.
 struct InFolder {
     folder: TempDir,
-    commits: Arc<AtomicUsize>,
+    /// The rows of each.
+    commits: Arc<Mutex<Vec<usize>>>,
     /// Events in a run of the listing.
     run_length: usize,
 }
@@ -41,9 +42,7 @@ impl Engine for InFolder {
 
     async fn open(&self) -> SqliteStore {
         let commits = Arc::clone(&self.commits);
-        let on_commit = Arc::new(move |_: &super::Commit| {
-            commits.fetch_add(1, Ordering::Relaxed);
-        });
+        let on_commit = Arc::new(move |commit: &super::Commit| commits.lock().unwrap().push(commit.rows));
         SqliteStore::open(&self.path(), Options { on_commit, run_length: self.run_length, ..options(7) }).unwrap()
     }
 }
@@ -152,15 +151,10 @@ async fn a_destroyed_data_key_is_not_left_in_the_file() {
     assert!(!contains(&files(&path), &sealed));
 }
 
-#[tokio::test]
-async fn calls_at_the_same_moment_share_a_commit() {
-    let mut scene = Scene::new(InFolder::new()).await;
-    let partner = scene.partner().await;
-    // From here on the partner's keys are in memory, so a call waits for the writer as soon as it is polled.
-    scene.owned(partner).await;
-    let events: Vec<_> = (0..500).map(|_| scene.event(partner)).collect();
-    let before = scene.engine.commits.load(Ordering::Relaxed);
-    // The writer is held up within a transaction until all calls wait for it.
+/// Makes these calls while the writer is held up within a transaction of one row; their answers, and the rows of all
+/// commits from that one on. The partners' keys must be in memory, so that a call waits for the writer as soon as it is polled.
+async fn while_held_up<F: Future>(scene: &Scene<InFolder>, calls: Vec<F>) -> (Vec<F::Output>, Vec<usize>) {
+    scene.engine.commits.lock().unwrap().clear();
     let (open, gate) = std::sync::mpsc::channel::<()>();
     let (begin, begun) = tokio::sync::oneshot::channel::<()>();
     let mut begin = Some(begin);
@@ -170,7 +164,6 @@ async fn calls_at_the_same_moment_share_a_commit() {
         _ = gate.recv();
         Ok(())
     });
-    let calls = all(events.into_iter().map(|event| scene.accept(event)).collect());
     let release = async move {
         // The runtime hands in some hundred calls at a time.
         for _ in 0..100 {
@@ -181,13 +174,43 @@ async fn calls_at_the_same_moment_share_a_commit() {
     let others = async move {
         // Or they might get into the same transaction.
         _ = begun.await;
-        tokio::join!(calls, release).0
+        tokio::join!(all(calls), release).0
     };
-    let (held_up, accepted) = tokio::join!(held_up, others);
+    let (held_up, answers) = tokio::join!(held_up, others);
     held_up.unwrap();
+    (answers, scene.engine.commits.lock().unwrap().clone())
+}
+
+#[tokio::test]
+async fn calls_at_the_same_moment_share_a_commit() {
+    let mut scene = Scene::new(InFolder::new()).await;
+    let partner = scene.partner().await;
+    scene.owned(partner).await;
+    let events: Vec<_> = (0..500).map(|_| scene.event(partner)).collect();
+    let calls = events.into_iter().map(|event| scene.accept(event)).collect();
+    let (accepted, commits) = while_held_up(&scene, calls).await;
     assert_eq!(accepted, [Accepted::New; 500]);
-    let commits = scene.engine.commits.load(Ordering::Relaxed) - before;
-    assert_eq!(commits, 2, "one of the call that held the writer up, one of all others");
+    assert_eq!(commits, [1, 500], "the call that held the writer up, and all others");
+}
+
+#[tokio::test]
+async fn who_publishes_does_not_wait_for_outcomes() {
+    let mut scene = Scene::new(InFolder::new()).await;
+    let partner = scene.partner().await;
+    let mut calls: Vec<Pin<Box<dyn Future<Output = _>>>> = Vec::new();
+    let (mut records, event) = (Vec::new(), scene.event(partner));
+    for _ in 0..6 {
+        let held = scene.owned(partner).await;
+        records.push(attempted(held, Turn::first(scene.now), timeout(), &Schedule::default(), scene.now));
+    }
+    let here = &scene;
+    for record in records {
+        calls.push(Box::pin(async move { here.record(record).await == Recorded::Applied }));
+    }
+    calls.push(Box::pin(async move { here.accept(event).await == Accepted::New }));
+    let (answers, commits) = while_held_up(here, calls).await;
+    assert_eq!(answers, [true; 7]);
+    assert_eq!(commits, [1, 1, 6], "the call that held the writer up, the event that came last, the outcomes");
 }
 
 /// Lets the file grow to so many pages, and no further.

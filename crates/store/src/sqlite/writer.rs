@@ -1,9 +1,9 @@
 //! The one thread that writes.
 //!
-//! Every method that changes something hands a piece of work to this thread and waits. The thread takes all that is
-//! waiting, applies it within one transaction, commits (one fsync), and only then answers: group commit over accepts,
-//! outcomes, claims and everything else together. Nothing here waits for more work to come: while one batch is being
-//! flushed, the next one gathers by itself.
+//! Every method that changes something hands a piece of work to this thread and waits. The thread takes what is waiting,
+//! applies it within one transaction, commits (one fsync), and only then answers: group commit. While one batch is being
+//! flushed, the next one gathers by itself; nothing that somebody waits for is held back for more to come. What nobody
+//! waits for comes second (`gather`).
 //!
 //! Work has no savepoint of its own, which the way of an event would pay for. If something fails, the whole batch is
 //! rolled back, and [`after_failure`] says what then: refuse everybody, end the process, or apply each piece again in
@@ -12,6 +12,7 @@
 use super::checkpoint::{Checkpoints, within_policy};
 use super::counters::Counters;
 use super::fault::{AfterFailure, Fault, after_failure};
+use super::gather::{Gathered, Urgency};
 use super::listing::{Listing, Unlisted};
 use super::open::{BUSY_TIMEOUT, Commit};
 use super::recent::Recent;
@@ -28,8 +29,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
-/// A batch takes no further work once it holds this many rows.
-const MOST_ROWS: usize = 4096;
+/// With nothing new for so long, a transaction is begun for the little that nobody waits for.
+const LULL: Duration = Duration::from_millis(2);
 /// After so long without work the writer begins to list what is not listed yet, and to merge what is to be merged.
 const IDLE: Duration = Duration::from_secs(1);
 /// Rows that it then lists at a time.
@@ -37,7 +38,7 @@ const IDLE_ROWS: usize = 256;
 /// Between one time and the next.
 const IDLE_PAUSE: Duration = Duration::from_millis(2);
 
-type Stopwatch = Arc<dyn Fn() -> u64 + Send + Sync>;
+pub(super) type Stopwatch = Arc<dyn Fn() -> u64 + Send + Sync>;
 type OnCommit = Arc<dyn Fn(&Commit) + Send + Sync>;
 
 /// The way to the writer thread. Dropping it lets the thread finish what waits, and waits for it.
@@ -58,7 +59,7 @@ impl Writer {
 
     /// Has `apply` applied and made durable, and gives its answer. `apply` may run again after a failed batch, so it
     /// must give the same answer from the same store. `rows` is how many rows it is about.
-    pub(super) async fn run<T, F>(&self, rows: usize, apply: F) -> Result<T, Error>
+    pub(super) async fn run<T, F>(&self, urgency: Urgency, rows: usize, apply: F) -> Result<T, Error>
     where
         T: Send + 'static,
         F: FnMut(&mut Session) -> Result<T, Fault> + Send + 'static,
@@ -66,7 +67,7 @@ impl Writer {
         let (reply, answer) = oneshot::channel();
         let gone = || Error::Failed("the store's writer has ended".to_owned());
         let work = self.work.as_ref().ok_or_else(gone)?;
-        work.send(Box::new(Request { rows, apply, done: None, reply })).map_err(|_| gone())?;
+        work.send(Box::new(Request { urgency, rows, apply, done: None, reply })).map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
 }
@@ -84,12 +85,14 @@ impl Drop for Writer {
 
 /// A piece of work with its type forgotten.
 trait Work: Send {
+    fn urgency(&self) -> Urgency;
     fn rows(&self) -> usize;
     fn apply(&mut self, session: &mut Session) -> Result<(), Fault>;
     fn answer(self: Box<Self>, outcome: Result<(), Error>);
 }
 
 struct Request<T, F> {
+    urgency: Urgency,
     rows: usize,
     apply: F,
     done: Option<T>,
@@ -97,6 +100,10 @@ struct Request<T, F> {
 }
 
 impl<T: Send, F: FnMut(&mut Session) -> Result<T, Fault> + Send> Work for Request<T, F> {
+    fn urgency(&self) -> Urgency {
+        self.urgency
+    }
+
     fn rows(&self) -> usize {
         self.rows
     }
@@ -287,26 +294,32 @@ impl Session {
 }
 
 fn serve(mut session: Session, queue: &Receiver<Box<dyn Work>>, stopwatch: &Stopwatch, on_commit: &OnCommit) {
+    let mut gathered = Gathered::new();
     let mut patience = IDLE;
     loop {
-        match queue.recv_timeout(patience) {
-            Ok(first) => {
-                patience = IDLE;
-                let mut rows = first.rows();
-                let mut batch = vec![first];
-                while rows < MOST_ROWS
-                    && let Ok(next) = queue.try_recv()
-                {
-                    rows += next.rows();
-                    batch.push(next);
+        while gathered.has_room()
+            && let Ok(work) = queue.try_recv()
+        {
+            gathered.push(work.urgency(), work.rows(), work);
+        }
+        let mut batch = gathered.next();
+        if batch.is_empty() {
+            match queue.recv_timeout(if gathered.is_empty() { patience } else { LULL }) {
+                Ok(work) => {
+                    gathered.push(work.urgency(), work.rows(), work);
+                    continue;
                 }
-                run(&mut session, batch, stopwatch, on_commit);
+                Err(_) if !gathered.is_empty() => batch = gathered.rest(),
+                Err(RecvTimeoutError::Timeout) if session.listing.is_behind() => {
+                    patience = list_when_idle(&mut session);
+                }
+                Err(RecvTimeoutError::Timeout) => patience = IDLE,
+                Err(RecvTimeoutError::Disconnected) => return,
             }
-            Err(RecvTimeoutError::Timeout) if session.listing.is_behind() => {
-                patience = list_when_idle(&mut session);
-            }
-            Err(RecvTimeoutError::Timeout) => patience = IDLE,
-            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        if !batch.is_empty() {
+            patience = IDLE;
+            run(&mut session, batch, stopwatch, on_commit);
         }
         let pages = session.log_pages();
         session.checkpoints.between_batches(&session.conn, pages);
