@@ -9,16 +9,17 @@
 //!   connections do nothing but read, each since another step of the log ([`Marks`]): only what has not changed for two
 //!   steps is copied, some third of what would be copied at once.
 //! * **Bit by bit.** SQLite flushes the file only when all of the log is copied, and a flush writes everything at once. So
-//!   the thread has the system write the file part by part, and flushes it itself. It does so by a file descriptor of
-//!   its own, which must stay open as long as a connection is: when one is closed, a process loses all of its locks on the
-//!   file.
+//!   the thread has the system write the file part by part, with pauses in which commits have the disk for themselves,
+//!   and flushes it itself. It does so by a file descriptor of its own, which must stay open as long as a connection is:
+//!   when one is closed, a process loses all of its locks on the file.
+//! * **At a low priority.** To sort the pages of a step keeps a processor for milliseconds.
 //!
 //! The log can only begin anew once all of it is copied, which under load the thread alone never reaches. So when the log
-//! is long, the marks are taken away, the thread copies what it can, and the writer the short rest that came in
-//! meanwhile, between two batches. A long read prevents it; it is tried again with every step.
+//! is long, the marks are taken away, the thread copies all, and what came in meanwhile, and again, until that is little:
+//! the rest the writer copies, between two batches. A long read prevents it; it is tried again with every step.
 
 use super::fault::{AfterFailure, Fault, after_failure};
-use super::writer::{EndOnPanic, end_process};
+use super::writer::{EndOnPanic, Stopwatch, end_process};
 use crate::Error;
 use capa_webhooks_writeback::write_back;
 use rusqlite::Connection;
@@ -29,15 +30,25 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-/// Pages of the log in a step (4 MiB). Longer ones copy less in all, but keep a processor for longer at a time.
+/// Pages of the log in a step (4 MiB). Longer ones copy less in all, but keep processor and disk for longer at a time.
 pub(super) const STEP: usize = 1024;
 /// A log of so many steps is to begin anew (32 MiB, and what is written until it does).
 const STEPS: usize = 8;
+/// So many pages are little enough for the writer.
+const SHORT: usize = 16;
+/// Of the thread; the lowest is 19.
+#[cfg(target_os = "linux")]
+const PRIORITY: i32 = 10;
 /// So many connections hold marks. SQLite tells four reads at a time apart, and one is left to others.
 pub(super) const MARKS: usize = 3;
-/// The smallest part of the file that is written at a time, in bytes. Smaller ones keep the disk busy for longer.
-const PART: u64 = 256 * 1024;
+/// The smallest part of the file that is written at a time, in bytes.
+const PART: u64 = 128 * 1024;
+/// After each part a pause of so many times as long as it took.
+const PAUSE: u32 = 3;
+/// A part that took no longer held nothing to write.
+const NOTHING: Duration = Duration::from_micros(60);
 /// The most parts of a file: to find nothing to write in one costs a little, too.
 const PARTS: u64 = 512;
 
@@ -47,20 +58,21 @@ pub(super) struct Checkpoints {
     pub(super) step: usize,
     /// The length of the log at the last step.
     stepped_at: usize,
-    /// What the thread is at, as far as the writer knows.
-    stage: Stage,
+    /// What the thread copies, as far as the writer knows.
+    copies: Option<Extent>,
     marks: Marks,
-    wake: Option<SyncSender<()>>,
+    wake: Option<SyncSender<Extent>>,
     through: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-enum Stage {
-    Rests,
-    /// Copies what has not changed lately.
-    Copies,
-    /// Copies all that it can, so that the log begins anew.
-    CopiesAll,
+/// How much is copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    /// What has not changed lately.
+    Settled,
+    /// All, so that the log begins anew.
+    All,
 }
 
 impl Checkpoints {
@@ -70,16 +82,18 @@ impl Checkpoints {
         marks: Vec<Connection>,
         file: Option<Arc<File>>,
         step: usize,
+        stopwatch: Stopwatch,
     ) -> io::Result<Self> {
         let (wake, woken) = sync_channel(1);
         let through = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&through);
         let thread = std::thread::Builder::new().name("store-checkpoint".to_owned()).spawn(move || {
             let _guard = EndOnPanic;
-            copy_when_woken(&conn, file.as_deref(), &woken, &flag);
+            stand_back();
+            copy_when_woken(&conn, file.as_deref(), &stopwatch, &woken, &flag);
         })?;
         let marks = Marks { idle: marks, held: VecDeque::new() };
-        Ok(Self { step, stepped_at: 0, stage: Stage::Rests, marks, wake: Some(wake), through, thread: Some(thread) })
+        Ok(Self { step, stepped_at: 0, copies: None, marks, wake: Some(wake), through, thread: Some(thread) })
     }
 
     /// To be called between batches, with the writing connection and the length of the log in pages.
@@ -88,14 +102,14 @@ impl Checkpoints {
             // The log has begun anew since.
             self.stepped_at = 0;
         }
-        if !matches!(self.stage, Stage::Rests) {
+        if let Some(extent) = self.copies {
             if !self.through.swap(false, Ordering::Acquire) {
                 return;
             }
-            if matches!(self.stage, Stage::CopiesAll) {
-                within_policy("copying the rest of the log", copy(conn));
+            if extent == Extent::All {
+                copy(conn);
             }
-            self.stage = Stage::Rests;
+            self.copies = None;
         }
         if pages >= self.stepped_at + self.step {
             self.stepped_at = pages;
@@ -104,19 +118,19 @@ impl Checkpoints {
     }
 
     fn take_step(&mut self, pages: usize) {
-        let stage = if pages >= STEPS * self.step {
+        let extent = if pages >= STEPS * self.step {
             self.marks.release_all();
-            Stage::CopiesAll
+            Extent::All
         } else if self.marks.idle.is_empty() {
             self.marks.release_oldest();
             within_policy("holding a mark in the log", self.marks.hold_one());
-            Stage::Copies
+            Extent::Settled
         } else {
             within_policy("holding a mark in the log", self.marks.hold_one());
             return;
         };
-        if self.wake.as_ref().is_some_and(|wake| wake.try_send(()).is_ok()) {
-            self.stage = stage;
+        if self.wake.as_ref().is_some_and(|wake| wake.try_send(extent).is_ok()) {
+            self.copies = Some(extent);
         }
     }
 
@@ -170,31 +184,88 @@ impl Marks {
     }
 }
 
-fn copy_when_woken(conn: &Connection, file: Option<&File>, woken: &Receiver<()>, through: &AtomicBool) {
-    while woken.recv().is_ok() {
-        within_policy("copying the log", copy(conn));
-        if let Some(Err(error)) = file.map(flush) {
+/// Lets others go first where processors are short.
+fn stand_back() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), PRIORITY) {
+        tracing::warn!(%error, "the thread that copies the log keeps its priority");
+    }
+}
+
+/// How the file is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    /// With pauses.
+    Gentle,
+    /// Without: it is little, and meanwhile more comes in.
+    Quick,
+}
+
+fn copy_when_woken(
+    conn: &Connection,
+    file: Option<&File>,
+    stopwatch: &Stopwatch,
+    woken: &Receiver<Extent>,
+    through: &AtomicBool,
+) {
+    let copy_and_flush = |pace| {
+        let copied = copy(conn);
+        if let Some(Err(error)) = file.map(|file| flush(file, pace, stopwatch)) {
             end_process("flushing the file", &Error::Failed(error.to_string()).into());
+        }
+        copied
+    };
+    while let Ok(extent) = woken.recv() {
+        match extent {
+            Extent::Settled => _ = copy_and_flush(Pace::Gentle),
+            Extent::All => copy_all(copy_and_flush),
         }
         through.store(true, Ordering::Release);
     }
 }
 
+/// Copies, and then what came in meanwhile, until that is little. `copy` says how many pages of the log are copied by then.
+/// Where a pass copies not much less than the one before, more comes in than is copied.
+fn copy_all(mut copy: impl FnMut(Pace) -> usize) {
+    let (mut copied, mut before) = (copy(Pace::Gentle), usize::MAX);
+    loop {
+        let now = copy(Pace::Quick);
+        // Less, if the log has begun anew.
+        let pass = now.saturating_sub(copied);
+        if pass <= SHORT || pass > before / 2 {
+            return;
+        }
+        (copied, before) = (now, pass);
+    }
+}
+
 /// Makes durable what was copied, part by part.
-fn flush(file: &File) -> io::Result<()> {
+#[expect(clippy::disallowed_methods, reason = "leaves the disk to others for a moment, and decides nothing")]
+fn flush(file: &File, pace: Pace, stopwatch: &Stopwatch) -> io::Result<()> {
     let length = file.metadata()?.len();
     let part = PART.max(length / PARTS + 1);
     let mut at = 0;
     while at < length {
+        let begun = stopwatch();
         write_back(file, at..at + part)?;
+        let took = Duration::from_micros(stopwatch().saturating_sub(begun));
+        if pace == Pace::Gentle && took > NOTHING {
+            std::thread::sleep(took * PAUSE);
+        }
         at += part;
     }
     file.sync_data()
 }
 
-/// Copies as far as readers allow, and waits for nobody.
-fn copy(conn: &Connection) -> Result<(), Fault> {
-    Ok(conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?)
+/// Copies as far as readers allow, and waits for nobody. How many pages of the log are copied now.
+fn copy(conn: &Connection) -> usize {
+    match conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get::<_, i64>(2)) {
+        Ok(copied) => usize::try_from(copied).unwrap_or(0),
+        Err(error) => {
+            within_policy("copying the log", Err(error.into()));
+            0
+        }
+    }
 }
 
 /// What no caller waits for may fail (disk full): the log keeps everything and grows. Unless the disk itself fails.
@@ -247,7 +318,7 @@ mod tests {
             .unwrap();
             let marks = (0..MARKS).map(|_| open(folder.path())).collect();
             let file = Arc::new(File::open(folder.path().join("log.db")).unwrap());
-            let checkpoints = Checkpoints::start(open(folder.path()), marks, Some(file), STEP).unwrap();
+            let checkpoints = Checkpoints::start(open(folder.path()), marks, Some(file), STEP, Arc::new(|| 0)).unwrap();
             Self { folder, conn, length, checkpoints, commits: 0 }
         }
 
@@ -261,7 +332,7 @@ mod tests {
             self.conn.execute_batch(&sql).unwrap();
             let pages = self.length.load(Ordering::Relaxed);
             self.checkpoints.between_batches(&self.conn, pages);
-            while !matches!(self.checkpoints.stage, Stage::Rests) && !self.checkpoints.through.load(Ordering::Acquire) {
+            while self.checkpoints.copies.is_some() && !self.checkpoints.through.load(Ordering::Acquire) {
                 std::thread::yield_now();
             }
             pages
@@ -286,7 +357,7 @@ mod tests {
         let reader = open(scene.folder.path());
         let mut longest = 0;
         for _ in 0..1_000 {
-            let reads = matches!(scene.checkpoints.stage, Stage::Rests);
+            let reads = scene.checkpoints.copies.is_none();
             if reads {
                 reader.execute_batch("BEGIN; SELECT count(*) FROM grows").unwrap();
             }
@@ -301,6 +372,23 @@ mod tests {
             }
         }
         panic!("the log only ever grew, to {longest} pages");
+    }
+
+    #[test]
+    fn all_is_copied_until_little_is_left_for_the_writer() {
+        let passes = |copied: &[usize]| {
+            let mut paces = Vec::new();
+            copy_all(|pace| {
+                paces.push(pace);
+                copied[paces.len() - 1]
+            });
+            assert_eq!(paces[..2], [Pace::Gentle, Pace::Quick]);
+            paces.len()
+        };
+        assert_eq!(passes(&[9_000, 9_900, 9_990, 9_990 + SHORT, 0]), 4);
+        assert_eq!(passes(&[9_000, 9_000, 0]), 2, "somebody reads");
+        assert_eq!(passes(&[9_000, 9_900, 10_700, 0]), 3, "it never comes to an end");
+        assert_eq!(passes(&[9_000, 10, 0]), 2, "the log has begun anew");
     }
 
     #[test]

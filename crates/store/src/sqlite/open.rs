@@ -136,7 +136,8 @@ impl SqliteStore {
             None => Some(Arc::new(File::open(path).map_err(thread)?)),
             Some(_) => None,
         };
-        let checkpoints = Checkpoints::start(copier, marks, file.clone(), disk.step).map_err(thread)?;
+        let checkpoints =
+            Checkpoints::start(copier, marks, file.clone(), disk.step, options.stopwatch.clone()).map_err(thread)?;
         let search = search::Shape { row: options.search_row, fan_in: options.fan_in };
         let session =
             Session::new(conn, checkpoints, options.run_length, search).map_err(|fault| cannot_open(path, fault))?;
