@@ -5,6 +5,9 @@
 //! accept they would make its caller wait for them, and each in one of its own would keep the disk busy. So they have
 //! transactions of their own, a few rows each, and stand back while somebody waits; but not for long, and not under load,
 //! when transactions hold many rows anyway and sharing one is cheaper.
+//!
+//! Work of the same urgency keeps its order. Between the two there is none, nor could anybody tell: each call is answered
+//! only after its commit, and whatever depends on another begins after that one's answer.
 
 use std::collections::VecDeque;
 
