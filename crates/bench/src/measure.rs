@@ -92,8 +92,9 @@ impl Bench {
         self.measured(&mut subject, load).await
     }
 
-    /// Warms a server up, then measures it under load.
+    /// Warms a server up, then measures it under load. Begins when what was written before is on disk.
     pub(crate) async fn measured(&mut self, subject: &mut Subject, load: Load) -> Result<Measured> {
+        probe::written_out().await?;
         let fsync = probe::fsync(subject.directory())?;
         if !load.warm_up.is_zero() {
             self.phase(subject, load, load.warm_up).await?;

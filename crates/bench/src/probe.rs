@@ -44,6 +44,11 @@ pub(crate) fn machine(directory: &Path) -> Result<Machine> {
     })
 }
 
+/// Waits until the kernel has written what was written before, so that no round pays for another's.
+pub(crate) async fn written_out() -> Result<()> {
+    Ok(tokio::task::spawn_blocking(rustix::fs::sync).await?)
+}
+
 /// The type of the file system that holds `directory`: that of the longest mount point which contains it.
 fn file_system(mounts: &str, directory: &Path) -> String {
     let fields = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
