@@ -190,7 +190,7 @@ struct Stat {
 fn stat(pid: u32) -> Option<Stat> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let fields: Vec<u64> =
-        text[text.rfind(')')? + 3..].split_ascii_whitespace().map(|field| field.parse().unwrap_or(0)).collect();
+        text[text.rfind(')')? + 2..].split_ascii_whitespace().map(|field| field.parse().unwrap_or(0)).collect();
     let ticks = |at: usize| Duration::from_millis((fields[at] + fields[at + 1]) * 10);
     Some(Stat { parent: u32::try_from(fields[1]).ok()?, cpu: ticks(11), ended: ticks(13) })
 }
