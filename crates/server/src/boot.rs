@@ -151,6 +151,7 @@ impl Service {
             fence: node.fence.clone(),
             room: room.clone(),
             moves: node.moves.clone(),
+            nodes: node.nodes.clone(),
             engine: inbox.sender(),
         };
         let (endpoints, announcements) = Endpoints::new(config.failing_after, metrics.clone());
@@ -320,6 +321,7 @@ pub async fn local_api(config: Config, key: &FreshKey) -> Result<App, NotOpened>
         fence: Permit::unlimited(),
         room: Room::default(),
         moves: Moves::default(),
+        nodes: watch::channel(1).1,
         engine: inbox.sender(),
     };
     Ok(App::new(Parts {

@@ -3,7 +3,8 @@
 //! A caller waits in [`Ingest::accept`] until the commit that holds its events has reached the disk. What arrives
 //! together is handed to the store together, without waiting for what was handed in before: the embedded store's writer
 //! takes all that waits into its next transaction, so that a burst shares one fsync. A store that works on a few batches at
-//! a time ([`Store::batches`]) gets no more; what comes meanwhile is gathered here. The queue is bounded in events, bytes and the
+//! a time ([`Store::batches`]) gets no more; what comes meanwhile is gathered here, for a little longer where several
+//! nodes share the store ([`Pace`]). The queue is bounded in events, bytes and the
 //! time that the oldest waits ([`Bounds`]); beyond that a caller is told at once to come back later, before anything is
 //! stored ([`Door`]).
 //!
@@ -12,6 +13,7 @@
 use crate::clock::{Clock, Stopwatch};
 use crate::door::{Door, Reason};
 use crate::moves::Moves;
+use crate::pace::{Pace, Transaction};
 use crate::permit::Permit;
 use crate::room::Room;
 use crate::telemetry::metrics::Metrics;
@@ -25,10 +27,12 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// The most events in one transaction.
 const BATCH_EVENTS: usize = 4_096;
+/// How patient batches are ([`Pace`]): callers wait for their events.
+const PATIENCE: u32 = 2;
 
 /// What may wait for the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -198,8 +202,71 @@ pub struct Batcher {
     pub room: Room,
     /// Where it says what it is about to own.
     pub moves: Moves,
+    /// How many nodes are alive.
+    pub nodes: watch::Receiver<usize>,
     /// The engine.
     pub engine: mpsc::UnboundedSender<Input>,
+}
+
+/// What the next batches are made of.
+#[derive(Default)]
+struct Gathered {
+    waiting: VecDeque<Waiting>,
+    /// Of those that may share a transaction.
+    events: usize,
+}
+
+impl Gathered {
+    fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Waits for events, and for as many as the pace allows. There are none when the queue has ended.
+    async fn gather(&mut self, queue: &mut mpsc::UnboundedReceiver<Waiting>, pace: &Pace) {
+        if self.waiting.is_empty() {
+            match queue.recv().await {
+                None => return,
+                Some(first) => self.push(first),
+            }
+        }
+        loop {
+            while !self.is_full()
+                && let Ok(next) = queue.try_recv()
+            {
+                self.push(next);
+            }
+            if self.is_full() {
+                return;
+            }
+            tokio::select! {
+                biased;
+                () = pace.wait(self.events) => return,
+                next = queue.recv() => match next {
+                    None => return,
+                    Some(next) => self.push(next),
+                }
+            }
+        }
+    }
+
+    /// What comes from the inbox shares its transaction with nobody: it may have to wait for another node.
+    fn is_full(&self) -> bool {
+        self.events >= BATCH_EVENTS || self.waiting.back().is_some_and(|last| last.inbox.is_some())
+    }
+
+    fn push(&mut self, waiting: Waiting) {
+        self.events += waiting.events.len();
+        self.waiting.push_back(waiting);
+    }
+
+    /// The next batch, which leaves behind what came from the inbox after others.
+    fn next(&mut self) -> Vec<Waiting> {
+        let alone = self.waiting.len() > 1 && self.waiting.back().is_some_and(|last| last.inbox.is_some());
+        let left = usize::from(alone);
+        let batch: Vec<_> = self.waiting.drain(..self.waiting.len() - left).collect();
+        self.events = self.waiting.iter().map(|waiting| waiting.events.len()).sum();
+        batch
+    }
 }
 
 impl std::fmt::Debug for Batcher {
@@ -232,54 +299,43 @@ impl Batcher {
         let mut since = VecDeque::new();
         let mut open = true;
         let most = self.store.batches();
-        // What comes from the inbox shares its transaction with nobody: it may have to wait for another node.
-        let mut alone: Option<Waiting> = None;
-        while open || alone.is_some() || !under_way.is_empty() {
-            if let Some(waiting) = alone.take() {
-                since.push_back(waiting.since.clone());
-                let gathered = waiting.events.len();
-                under_way.push_back(self.take(vec![waiting], gathered, &load));
-            }
+        let mut pace = Pace::new(self.clock.clone(), self.nodes.clone(), PATIENCE);
+        // What is gathered stays here when something else comes first.
+        let mut gathered = Gathered::default();
+        while open || !gathered.is_empty() || !under_way.is_empty() {
             tokio::select! {
-                Some(()) = under_way.next() => {
+                Some(done) = under_way.next() => {
+                    pace.ended(done);
                     since.pop_front();
                     load.set_oldest(since.front().cloned());
                     load.look();
                 }
-                first = queue.recv(), if open && under_way.len() < most => match first {
-                    None => open = false,
-                    Some(first) => {
-                        let mut waiting = vec![first];
-                        let mut gathered = waiting[0].events.len();
-                        while gathered < BATCH_EVENTS && waiting[0].inbox.is_none() {
-                            let Ok(next) = queue.try_recv() else { break };
-                            if next.inbox.is_some() {
-                                alone = Some(next);
-                                break;
-                            }
-                            gathered += next.events.len();
-                            waiting.push(next);
-                        }
-                        since.push_back(waiting[0].since.clone());
-                        if since.len() == 1 {
-                            load.set_oldest(since.front().cloned());
-                        }
-                        under_way.push_back(self.take(waiting, gathered, &load));
+                () = gathered.gather(&mut queue, &pace), if (open || !gathered.is_empty()) && under_way.len() < most => {
+                    let batch = gathered.next();
+                    let Some(first) = batch.first() else {
+                        open = false;
+                        continue;
+                    };
+                    since.push_back(first.since.clone());
+                    if since.len() == 1 {
+                        load.set_oldest(since.front().cloned());
                     }
+                    under_way.push_back(self.take(batch, &load));
                 }
             }
         }
     }
 
-    async fn take(&self, waiting: Vec<Waiting>, gathered: usize, load: &Load) {
+    async fn take(&self, waiting: Vec<Waiting>, load: &Load) -> Transaction {
         // It may have waited here while the process stood still.
         if !self.fence.holds() {
             for Waiting { events, bytes, answer, .. } in waiting {
                 load.subtract(events.len(), bytes);
                 _ = answer.send(Err(NotAccepted::Closed(Reason::Fenced)));
             }
-            return;
+            return Transaction { rows: 0, took: Duration::ZERO };
         }
+        let gathered: usize = waiting.iter().map(|waiting| waiting.events.len()).sum();
         let now = self.clock.now();
         let mut batch = Vec::with_capacity(gathered);
         let mut callers = Vec::with_capacity(waiting.len());
@@ -301,10 +357,12 @@ impl Batcher {
         let watched = self.store.shared();
         let moving: Vec<_> = jobs.iter().flatten().filter(|_| watched).map(|job| job.key).collect();
         self.moves.begin(moving.iter().copied());
+        let begun = self.clock.stopwatch();
         let accepted = match rows {
             None => self.store.accept(batch, now).await.map(|accepted| accepted.into_iter().map(Some).collect()),
             Some(rows) => self.store.accept_inbox(rows.into_iter().zip(batch).collect(), now).await,
         };
+        let done = Transaction { rows: gathered, took: begun.elapsed() };
         match accepted {
             Ok(accepted) => self.hand_on(accepted, jobs, callers, load),
             Err(error) => {
@@ -317,6 +375,7 @@ impl Batcher {
             }
         }
         self.moves.end(moving);
+        done
     }
 
     fn hand_on(&self, accepted: Became, jobs: Vec<Option<Job>>, callers: Vec<(usize, usize, Answer)>, load: &Load) {

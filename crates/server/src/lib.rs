@@ -32,6 +32,7 @@ pub mod moves;
 pub mod node;
 pub mod opening;
 pub mod outgoing;
+pub mod pace;
 pub mod permit;
 pub mod room;
 pub mod telemetry;

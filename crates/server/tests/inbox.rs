@@ -30,7 +30,7 @@ use capa_webhooks_store::{NewPartner, PartnerKey, PlatformKey, Scopes, SecretTex
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tower_service::Service as _;
 
 /// One node: everything that takes part in publishing.
@@ -102,6 +102,7 @@ impl Stage {
             fence: Permit::unlimited(),
             room: Room::default(),
             moves: Moves::default(),
+            nodes: watch::channel(1).1,
             engine,
         };
         let (endpoints, _) = Endpoints::new(config.failing_after, metrics.clone());

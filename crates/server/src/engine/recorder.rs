@@ -2,7 +2,7 @@
 //!
 //! A batch does not wait for the one before: the embedded store's writer gathers what waits into transactions by itself. A
 //! store that works on a few batches at a time ([`Store::batches`](capa_webhooks_store::Store::batches)) gets no more: what
-//! comes meanwhile is gathered.
+//! comes meanwhile is gathered, and for some time longer where several nodes share the store ([`Pace`]).
 //!
 //! What was seen of a receiver must not be forgotten, so a store that fails is asked again until it answers, for half as much
 //! each time, and for twice as much after it did; meanwhile the engine starts nothing once enough outcomes wait
@@ -10,6 +10,7 @@
 //! alone.
 
 use super::{Context, STORE_PAUSE};
+use crate::pace::{Pace, Transaction};
 use capa_webhooks_core::engine::Input;
 use capa_webhooks_core::engine::words::{Record, Recorded};
 use capa_webhooks_store::Error;
@@ -19,6 +20,8 @@ use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 
 /// The most outcomes in one transaction.
 const BATCH: usize = 4_096;
+/// How patient batches are ([`Pace`]): nobody waits for outcomes.
+const PATIENCE: u32 = 6;
 
 /// The right to ask the store, until it is dropped. Nobody closes the semaphore, so there always is one.
 type Turn<'a> = Option<SemaphorePermit<'a>>;
@@ -40,12 +43,13 @@ async fn run(
     let turns = Semaphore::new(context.store.batches().min(Semaphore::MAX_PERMITS));
     let mut under_way = FuturesUnordered::new();
     let mut open = true;
+    let mut pace = Pace::new(context.clock.clone(), context.nodes.clone(), PATIENCE);
     // What is gathered stays here when something else comes first.
     let mut batch = Vec::new();
     while open || !under_way.is_empty() {
         tokio::select! {
-            Some(()) = under_way.next() => {}
-            turn = gather(&turns, &mut records, &mut batch), if open => {
+            Some(done) = under_way.next() => pace.ended(done),
+            turn = gather(&turns, &mut records, &mut batch, &pace), if open => {
                 open = !batch.is_empty();
                 if open {
                     under_way.push(take(&context, std::mem::take(&mut batch), &turns, turn, &reports));
@@ -55,22 +59,32 @@ async fn run(
     }
 }
 
-/// Waits for outcomes, then for a turn. There are none when all senders are gone.
+/// Waits for outcomes, then for a turn, and for as many more as the pace allows. There are none when all senders are gone.
 async fn gather<'a>(
     turns: &'a Semaphore,
     records: &mut mpsc::UnboundedReceiver<Record>,
     batch: &mut Vec<Record>,
+    pace: &Pace,
 ) -> Turn<'a> {
     if batch.is_empty() {
         records.recv_many(batch, BATCH).await;
     }
     let turn = turns.acquire().await.ok();
-    while batch.len() < BATCH
-        && let Ok(record) = records.try_recv()
-    {
-        batch.push(record);
+    loop {
+        while batch.len() < BATCH
+            && let Ok(record) = records.try_recv()
+        {
+            batch.push(record);
+        }
+        tokio::select! {
+            biased;
+            () = pace.wait(batch.len()) => return turn,
+            next = records.recv() => match next {
+                None => return turn,
+                Some(record) => batch.push(record),
+            }
+        }
     }
-    turn
 }
 
 async fn take(
@@ -79,8 +93,10 @@ async fn take(
     turns: &Semaphore,
     turn: Turn<'_>,
     reports: &mpsc::UnboundedSender<Input>,
-) {
+) -> Transaction {
+    let begun = context.clock.stopwatch();
     let (answers, repeated) = record(context, &batch, turns, turn).await;
+    let done = Transaction { rows: batch.len(), took: begun.elapsed() };
     context.moves.moved(batch.iter().map(|record| record.key));
     for (record, recorded) in batch.into_iter().zip(answers) {
         match recorded {
@@ -94,6 +110,7 @@ async fn take(
         }
         _ = reports.send(Input::Recorded { key: record.key, turn: record.turn, recorded });
     }
+    done
 }
 
 /// The answers, and whether an earlier try may have been carried out.
