@@ -13,6 +13,7 @@ use super::{Env, tell};
 use crate::figures::{Asked, Plot, Section, Table};
 use crate::fill::{self, Filler, Kind};
 use crate::measure::{Load, Measured};
+use crate::priority::Before;
 use crate::sink::Manner;
 use crate::subject::{Home, Subject};
 use crate::units::{grouped, micros, micros_text, per_second, times_text};
@@ -125,6 +126,7 @@ async fn alone(env: &mut Env) -> Result<Measured> {
     let mut subject = start(env, home)?;
     subject.ready().await?;
     let load = load(env);
+    let _before = Before::others(env.bench.sink.thread);
     env.measured(&mut subject, load).await
 }
 
@@ -134,6 +136,7 @@ async fn beside(env: &mut Env, home: Home) -> Result<(Home, Measured, Measured, 
     let mut subject = start(env, home)?;
     subject.ready().await?;
     let load = load(env);
+    let _before = Before::others(env.bench.sink.thread);
     let hung = env.measured(&mut subject, load).await?;
 
     let returned = Instant::now();

@@ -14,6 +14,7 @@ use crate::figures::{Asked, Plot, Section};
 use crate::fill::{self, Filler};
 use crate::load::{self, Plan};
 use crate::measure::{Load, Measured};
+use crate::priority::Before;
 use crate::sink::{Manner, Sink};
 use crate::source::Limit;
 use crate::subject::{Home, Subject};
@@ -92,6 +93,7 @@ async fn round(env: &mut Env, loaded: bool) -> Result<(Measured, u64)> {
         partners: ids(&dead),
         ..subject.plan(load(dead.len()), Limit::Time(2 * long + MARGIN), env.bench.next_phase())
     };
+    let _before = Before::others(env.bench.sink.thread);
     let measured = env.bench.measured(&mut subject, healthy);
     if !loaded {
         return Ok((measured.await?, 0));

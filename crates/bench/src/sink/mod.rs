@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use bytes::{Buf as _, BytesMut};
+use rustix::process::Pid;
+use rustix::thread::gettid;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
@@ -48,6 +50,8 @@ pub(crate) struct Args {
 pub(crate) struct Sink {
     /// Where it listens.
     pub(crate) address: SocketAddr,
+    /// The thread of the healthy receiver.
+    pub(crate) thread: Pid,
     /// Where all receivers but the healthy one are to be called: the same ones, on another thread.
     others: SocketAddr,
     /// An address of this machine where every connection is refused.
@@ -101,9 +105,9 @@ impl Sink {
         let reserved = TcpSocket::new_v4()?;
         reserved.bind((Ipv4Addr::LOCALHOST, 0).into())?;
         let shared = Arc::new(Shared { arrivals: Mutex::new(Arrivals::new(0)), gate: Gate::default() });
-        let address = serve_at(listen, shared.clone(), || {})?;
-        let others = serve_at((listen.ip(), 0).into(), shared.clone(), priority::stand_back)?;
-        Ok(Self { address, others, refusing: reserved.local_addr()?, shared, _reserved: reserved })
+        let (address, thread) = serve_at(listen, shared.clone(), || {})?;
+        let (others, _) = serve_at((listen.ip(), 0).into(), shared.clone(), priority::stand_back)?;
+        Ok(Self { address, thread, others, refusing: reserved.local_addr()?, shared, _reserved: reserved })
     }
 
     /// Forgets what arrived so far and counts from here; `first_sequence` is the number of the next event to be sent.
@@ -144,18 +148,21 @@ impl Sink {
 }
 
 /// Serves on a thread of its own, and says at which address.
-fn serve_at(listen: SocketAddr, shared: Arc<Shared>, begin: fn()) -> Result<SocketAddr> {
+fn serve_at(listen: SocketAddr, shared: Arc<Shared>, begin: fn()) -> Result<(SocketAddr, Pid)> {
     let listener = std::net::TcpListener::bind(listen).with_context(|| format!("cannot listen on {listen}"))?;
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (tell, told) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         begin();
+        // The other end waits for it.
+        _ = tell.send(gettid());
         if let Err(error) = runtime.block_on(accept(listener, shared)) {
             eprintln!("the sink stopped: {error:#}");
         }
     });
-    Ok(address)
+    Ok((address, told.recv().context("the sink's thread was lost")?))
 }
 
 async fn accept(listener: std::net::TcpListener, shared: Arc<Shared>) -> Result<()> {
