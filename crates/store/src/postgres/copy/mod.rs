@@ -23,6 +23,9 @@ use std::time::Duration;
 /// How long the database may work on one batch.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(300);
 
+/// Held by the session that writes a target.
+const COPY_LOCK: i64 = 4_854_322_862_930_100_220;
+
 /// A store that is read.
 pub(crate) struct Source(Reader);
 
@@ -117,7 +120,10 @@ impl Write for Target {
     }
 
     async fn finish(&mut self, fingerprint: &[u8]) -> Result<(), Error> {
-        write::finish(&mut self.0, fingerprint).await.map_err(Fault::tell)
+        write::finish(&mut self.0, fingerprint).await.map_err(Fault::tell)?;
+        // It would go with the session, but that ends only some time after this process has turned away from it.
+        _ = self.0.session.query(&format!("SELECT pg_advisory_unlock({COPY_LOCK})"), &[]).await;
+        Ok(())
     }
 }
 
@@ -168,7 +174,7 @@ async fn rows_of(session: &mut Session, table: &str) -> Result<u64, Fault> {
 }
 
 async fn open_target(session: &mut Session, key: &MasterKey, place: &str) -> Result<(), Fault> {
-    let row = session.query_one("SELECT pg_try_advisory_lock(4854322862930100220)", &[]).await?;
+    let row = session.query_one(&format!("SELECT pg_try_advisory_lock({COPY_LOCK})"), &[]).await?;
     if !row.try_get::<_, bool>(0)? {
         return Err(Error::InUse(format!("another copy to {place} is running")).into());
     }
