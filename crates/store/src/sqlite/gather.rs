@@ -6,10 +6,16 @@
 //! transactions of their own, a few rows each, and stand back while somebody waits; but not for long, and not under load,
 //! when transactions hold many rows anyway and sharing one is cheaper.
 //!
-//! Work of the same urgency keeps its order. Between the two there is none, nor could anybody tell: each call is answered
-//! only after its commit, and whatever depends on another begins after that one's answer.
+//! What a failed attempt changes lies where its notification does, among those that were accepted at the same time, and
+//! its retry is due only in some time ([`Urgency::Later`]). While there is other work such outcomes are kept back for a
+//! moment and then written from one end of the queue to the other, over and over, so that neighbours share their pages.
+//!
+//! Work of the same urgency keeps its order, but for what comes later. Beyond that there is none, nor could anybody tell:
+//! each call is answered only after its commit, and whatever depends on another begins after that one's answer.
 
-use std::collections::VecDeque;
+use capa_webhooks_core::id::NotificationId;
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 
 /// So many rows are worth a transaction though nobody waits for them; and one that holds so many for those who wait
 /// takes the others along.
@@ -22,6 +28,12 @@ const SLICE: usize = 8;
 const STAND_BACK: usize = 16;
 /// A transaction takes no further work once it holds this many rows.
 const MOST: usize = 4096;
+/// What comes later is kept back for so many microseconds.
+const HELD: u64 = 1_000_000;
+/// So many rows of it are not kept back any longer.
+const FULL: usize = 2048;
+/// So many of them share a transaction.
+const NEIGHBOURS: usize = 8;
 
 /// When a piece of work is to be committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,12 +42,15 @@ pub(super) enum Urgency {
     Now,
     /// Some milliseconds do not matter.
     Soon,
+    /// A second does not matter; it is about this notification and perhaps some more.
+    Later(NotificationId),
 }
 
 /// Pieces of work that wait for a transaction.
 pub(super) struct Gathered<W> {
     now: Part<W>,
     soon: Part<W>,
+    later: Later<W>,
     /// How many transactions `soon` has stood back for.
     stood_back: usize,
 }
@@ -46,13 +61,27 @@ struct Part<W> {
     rows: usize,
 }
 
+/// Pieces of work in the order of their notifications.
+struct Later<W> {
+    /// With the rows of each. Of those about one notification each has a number.
+    work: BTreeMap<Place, (usize, W)>,
+    rows: usize,
+    /// When each came, and where it lies; some may be gone from there.
+    came: VecDeque<(u64, Place)>,
+    next_number: u64,
+    /// Where the last transaction ended.
+    at: Option<Place>,
+}
+
+type Place = (NotificationId, u64);
+
 impl<W> Gathered<W> {
     pub(super) const fn new() -> Self {
-        Self { now: Part::new(), soon: Part::new(), stood_back: 0 }
+        Self { now: Part::new(), soon: Part::new(), later: Later::new(), stood_back: 0 }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.now.work.is_empty() && self.soon.work.is_empty()
+        self.now.work.is_empty() && self.soon.work.is_empty() && self.later.work.is_empty()
     }
 
     /// Whether the next transaction takes further work.
@@ -60,38 +89,46 @@ impl<W> Gathered<W> {
         self.now.rows + self.soon.rows < MOST
     }
 
-    /// Adds a piece of work of so many rows.
-    pub(super) fn push(&mut self, urgency: Urgency, rows: usize, work: W) {
-        let part = match urgency {
-            Urgency::Now => &mut self.now,
-            Urgency::Soon => &mut self.soon,
-        };
-        part.rows += rows;
-        part.work.push_back((rows, work));
+    /// Adds a piece of work of so many rows. `now` is in microseconds, since any moment.
+    pub(super) fn push(&mut self, urgency: Urgency, rows: usize, work: W, now: u64) {
+        match urgency {
+            Urgency::Now => self.now.push(rows, work),
+            Urgency::Soon => self.soon.push(rows, work),
+            Urgency::Later(id) => self.later.push(id, rows, work, now),
+        }
     }
 
     /// What the next transaction is to hold; empty if there is nothing that is worth one yet.
-    pub(super) fn next(&mut self) -> Vec<W> {
-        let urgent = !self.now.work.is_empty();
-        if !urgent {
+    pub(super) fn next(&mut self, now: u64) -> Vec<W> {
+        let ripe = self.later.is_ripe(now);
+        if self.now.work.is_empty() {
             if self.soon.rows < ENOUGH {
-                return Vec::new();
+                return if ripe { self.later.take() } else { Vec::new() };
             }
             self.stood_back = 0;
             return self.soon.take(SLICE.max(self.soon.rows / 4));
         }
         if self.now.rows >= ENOUGH || self.soon.rows >= MANY || self.stood_back >= STAND_BACK {
-            return self.rest();
+            self.stood_back = 0;
+            return self.all(ripe);
         }
-        self.stood_back += usize::from(!self.soon.work.is_empty());
+        self.stood_back += usize::from(ripe || !self.soon.work.is_empty());
         self.now.take(usize::MAX)
     }
 
-    /// All that there is.
+    /// What is to be written when there is nothing else to do: all that there is, but for what comes later, of which some
+    /// is enough.
     pub(super) fn rest(&mut self) -> Vec<W> {
         self.stood_back = 0;
+        self.all(true)
+    }
+
+    fn all(&mut self, later: bool) -> Vec<W> {
         let mut all = self.now.take(usize::MAX);
         all.append(&mut self.soon.take(usize::MAX));
+        if later {
+            all.append(&mut self.later.take());
+        }
         all
     }
 }
@@ -99,6 +136,11 @@ impl<W> Gathered<W> {
 impl<W> Part<W> {
     const fn new() -> Self {
         Self { work: VecDeque::new(), rows: 0 }
+    }
+
+    fn push(&mut self, rows: usize, work: W) {
+        self.rows += rows;
+        self.work.push_back((rows, work));
     }
 
     /// Takes the oldest pieces of work, of so many rows at most; one at least.
@@ -118,13 +160,59 @@ impl<W> Part<W> {
     }
 }
 
+impl<W> Later<W> {
+    const fn new() -> Self {
+        Self { work: BTreeMap::new(), rows: 0, came: VecDeque::new(), next_number: 0, at: None }
+    }
+
+    fn push(&mut self, id: NotificationId, rows: usize, work: W, now: u64) {
+        let place = (id, self.next_number);
+        self.next_number += 1;
+        self.rows += rows;
+        self.came.push_back((now, place));
+        self.work.insert(place, (rows, work));
+    }
+
+    /// Whether there is more than should be kept back, or something that was for long enough.
+    fn is_ripe(&mut self, now: u64) -> bool {
+        while let Some((_, place)) = self.came.front()
+            && !self.work.contains_key(place)
+        {
+            self.came.pop_front();
+        }
+        self.rows >= FULL || self.came.front().is_some_and(|(came, _)| now.saturating_sub(*came) >= HELD)
+    }
+
+    /// Takes some neighbours, those that follow the last ones. These are also among the oldest: here it has been longest ago.
+    fn take(&mut self) -> Vec<W> {
+        let after = self.at.filter(|at| self.work.range((Bound::Excluded(*at), Bound::Unbounded)).next().is_some());
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let places: Vec<Place> =
+            self.work.range((from, Bound::Unbounded)).take(NEIGHBOURS).map(|(at, _)| *at).collect();
+        let mut taken = Vec::new();
+        let mut rows = 0;
+        for place in places {
+            if rows >= NEIGHBOURS {
+                break;
+            }
+            if let Some((of_one, work)) = self.work.remove(&place) {
+                rows += of_one;
+                self.at = Some(place);
+                taken.push(work);
+            }
+        }
+        self.rows -= rows;
+        taken
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn gathered(work: &[(Urgency, usize)]) -> Gathered<usize> {
         let mut gathered = Gathered::new();
-        work.iter().enumerate().for_each(|(number, (urgency, rows))| gathered.push(*urgency, *rows, number));
+        work.iter().enumerate().for_each(|(number, (urgency, rows))| gathered.push(*urgency, *rows, number, 0));
         gathered
     }
 
@@ -146,7 +234,7 @@ mod tests {
             (&[(Soon, 10), (Soon, 10), (Soon, 60)], &[0, 1]),
         ];
         for (work, expected) in cases {
-            assert_eq!(gathered(work).next(), expected, "{work:?}");
+            assert_eq!(gathered(work).next(0), expected, "{work:?}");
         }
     }
 
@@ -155,24 +243,87 @@ mod tests {
         let mut gathered = gathered(&[(Urgency::Soon, 1)]);
         for _ in 0..2 {
             for _ in 0..STAND_BACK {
-                gathered.push(Urgency::Now, 1, 1);
-                assert_eq!(gathered.next(), [1]);
+                gathered.push(Urgency::Now, 1, 1, 0);
+                assert_eq!(gathered.next(0), [1]);
             }
-            gathered.push(Urgency::Now, 1, 1);
-            assert_eq!(gathered.next(), [1, 0]);
+            gathered.push(Urgency::Now, 1, 1, 0);
+            assert_eq!(gathered.next(0), [1, 0]);
             assert!(gathered.is_empty());
-            gathered.push(Urgency::Soon, 1, 0);
+            gathered.push(Urgency::Soon, 1, 0, 0);
         }
         assert_eq!(gathered.rest(), [0]);
+    }
+
+    fn id(number: usize) -> NotificationId {
+        NotificationId::v4([u8::try_from(number).unwrap(); 16])
+    }
+
+    /// Each piece of work is the number of its notification; they come at these moments.
+    fn held(work: impl IntoIterator<Item = (usize, u64)>) -> Gathered<usize> {
+        let mut gathered = Gathered::new();
+        work.into_iter().for_each(|(number, came)| gathered.push(Urgency::Later(id(number)), 1, number, came));
+        gathered
+    }
+
+    #[test]
+    fn what_comes_later_is_kept_back_and_then_written_from_one_end_to_the_other() {
+        let mut gathered = held((0..2 * NEIGHBOURS).rev().map(|number| (2 * number, 7)));
+        assert_eq!(gathered.next(6 + HELD), []);
+        let first: Vec<_> = (0..NEIGHBOURS).map(|number| 2 * number).collect();
+        assert_eq!(gathered.next(7 + HELD), first);
+        // What comes now waits for the next time around, wherever it lies.
+        gathered.push(Urgency::Later(id(1)), 1, 1, 7 + HELD);
+        let second: Vec<_> = (NEIGHBOURS..2 * NEIGHBOURS).map(|number| 2 * number).collect();
+        assert_eq!(gathered.next(7 + HELD), second);
+        assert_eq!(gathered.next(6 + 2 * HELD), []);
+        assert_eq!(gathered.next(7 + 2 * HELD), [1]);
+        assert!(gathered.is_empty());
+    }
+
+    #[test]
+    fn several_outcomes_of_a_notification_keep_their_order() {
+        let mut gathered = Gathered::new();
+        ["first", "second"].into_iter().for_each(|work| gathered.push(Urgency::Later(id(3)), 1, work, 0));
+        assert_eq!(gathered.next(HELD), ["first", "second"]);
+    }
+
+    #[test]
+    fn too_much_is_not_kept_back() {
+        let mut gathered = Gathered::new();
+        gathered.push(Urgency::Later(id(1)), FULL - 1, 1, 0);
+        assert_eq!(gathered.next(0), []);
+        gathered.push(Urgency::Later(id(2)), 1, 2, 0);
+        assert_eq!(gathered.next(0), [1]);
+        assert_eq!(gathered.next(0), []);
+    }
+
+    #[test]
+    fn what_comes_later_goes_after_all_else_but_goes() {
+        use Urgency::{Now, Soon};
+        let mut gathered = held((0..2 * NEIGHBOURS).map(|number| (number, 0)));
+        gathered.push(Soon, ENOUGH, 100, 0);
+        gathered.push(Now, 1, 200, 0);
+        assert_eq!(gathered.next(HELD), [200]);
+        assert_eq!(gathered.next(HELD), [100]);
+        for _ in 0..STAND_BACK {
+            gathered.push(Now, 1, 201, 0);
+            assert_eq!(gathered.next(HELD), [201]);
+        }
+        gathered.push(Now, 1, 202, 0);
+        let along: Vec<_> = [202].into_iter().chain(0..NEIGHBOURS).collect();
+        assert_eq!(gathered.next(HELD), along);
+        // With nothing else to do some of it goes at once.
+        assert_eq!(gathered.rest(), (NEIGHBOURS..2 * NEIGHBOURS).collect::<Vec<_>>());
+        assert!(gathered.is_empty());
     }
 
     #[test]
     fn a_transaction_is_bounded() {
         let mut gathered = gathered(&[(Urgency::Now, MOST - 2), (Urgency::Soon, 1)]);
         assert!(gathered.has_room());
-        gathered.push(Urgency::Now, 1, 2);
+        gathered.push(Urgency::Now, 1, 2, 0);
         assert!(!gathered.has_room());
-        gathered.next();
+        gathered.next(0);
         assert!(gathered.has_room());
     }
 }

@@ -1,9 +1,12 @@
 //! The order of lists, which follows the order of commits a little behind.
 //!
 //! To put each event at its partner's place in `listed` at once would change a page for each event of many partners. So
-//! the writer remembers what it accepted; when that is enough for a run, it sorts the run by partner, and with every
-//! following batch it writes some of it into `listed` and counts it in `counters`. When a run is through,
+//! the writer remembers what it accepted; when that is enough for a run, it sorts the run by partner, and for every
+//! event that follows it writes some of it into `listed` and counts it in `counters`. When a run is through,
 //! `meta.listed_to` rises to its newest `seq`, and the run can be searched (`search/`).
+//!
+//! A batch of many events does its share of this itself ([`Part`]). One of few events would be slower by twice as much as
+//! it takes: its share is owed, and done as soon as nobody waits for the writer.
 //!
 //! A reader takes the rows of `listed`, and of those in `notifications` beyond `listed_to` the ones that are not listed
 //! yet: within one read transaction that is every notification once. After a crash the next start reads what lies
@@ -27,6 +30,14 @@ pub(super) const RUN: usize = 4096;
 const OF_ONE: usize = 32;
 /// For each event that a batch accepts, so many rows: a run is through long before there is enough for the next.
 const ROWS_FOR_EACH: usize = 2;
+/// A batch of fewer events lists nothing.
+const FEW: usize = 4;
+/// Unless so many rows are owed, because the writer is never without work.
+const MANY_OWED: usize = 512;
+/// Rows that are owed and listed in a transaction of their own.
+const OWN: usize = 16;
+/// Rows of batches for which merges are owed, after which one is looked for.
+const OWED_MERGES: usize = 512;
 /// Events that are listed in one transaction after a copy.
 const COPIED_AT_ONCE: i64 = 65_536;
 
@@ -41,6 +52,17 @@ pub(super) struct Unlisted {
     pub(super) accepted_at: i64,
     pub(super) transaction_hash: Option<i64>,
     pub(super) user_hash: i64,
+}
+
+/// What a transaction does for the lists.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Part {
+    /// The share of a batch of so many rows.
+    Beside(usize),
+    /// Some of what is owed, in a transaction of its own.
+    Owed,
+    /// So many rows, because there is nothing else to do.
+    Idle(usize),
 }
 
 /// What the writer knows of the listing. Follows the transactions: see [`Self::committed`] and [`Self::rolled_back`].
@@ -59,6 +81,10 @@ pub(super) struct Listing {
     run_to: i64,
     /// The newest `seq` up to which everything is listed.
     listed_to: i64,
+    /// Rows of the run that should be listed by now and are not.
+    owed: usize,
+    /// Rows of batches that no merge knows of yet.
+    owed_merges: usize,
     search: Search,
 }
 
@@ -113,6 +139,8 @@ impl Listing {
             // What a run before the crash has listed may lie anywhere in what was read.
             run_to: i64::MAX,
             listed_to,
+            owed: 0,
+            owed_merges: 0,
             search,
         })
     }
@@ -139,22 +167,42 @@ impl Listing {
         Ok(statement.exists((key.partner.as_bytes(), key.id.as_bytes()))?)
     }
 
+    /// Whether something is owed that is worth a transaction.
+    pub(super) fn is_due(&self) -> bool {
+        self.owed_merges >= OWED_MERGES
+            || if self.run.is_empty() { self.waiting_committed >= self.run_length } else { self.owed >= OWN }
+    }
+
     /// Lists some rows of the run within the open transaction, and merges some of the search; begins a run if there is
-    /// enough for one, or if `hurry`.
+    /// enough for one, or nothing else to do.
     pub(super) fn list_some(
         &mut self,
         conn: &Connection,
         counted: (&mut Counters, &mut Recent),
-        rows: usize,
-        hurry: bool,
+        part: Part,
     ) -> Result<(), Fault> {
-        if self.run.is_empty() && (hurry || self.waiting_committed >= self.run_length) {
+        let accepted = self.waiting.len() - self.waiting_committed;
+        if let Part::Beside(rows) = part {
+            self.owed += ROWS_FOR_EACH * accepted;
+            self.owed_merges += rows;
+            if accepted < FEW && self.owed < MANY_OWED {
+                return Ok(());
+            }
+        }
+        let idle = matches!(part, Part::Idle(_));
+        if self.run.is_empty() && (idle || self.waiting_committed >= self.run_length) {
             self.begin_run();
         }
-        let accepted = self.waiting.len() - self.waiting_committed;
-        let end = if hurry { self.end_after(rows) } else { self.end_of_slice(ROWS_FOR_EACH * accepted) };
+        let end = match part {
+            Part::Beside(_) => self.end_of_slice(self.owed.min(ROWS_FOR_EACH * accepted.max(OWN))),
+            Part::Owed => self.end_of_slice(self.owed.min(OWN)),
+            Part::Idle(rows) => self.end_after(rows),
+        };
+        // Where there is no run, nothing is owed.
+        self.owed = if self.run.is_empty() { 0 } else { self.owed.saturating_sub(end - self.written) };
         self.list_to(conn, counted, end)?;
-        self.search.merge_some(conn, rows, hurry)
+        let rows = std::mem::take(&mut self.owed_merges);
+        self.search.merge_some(conn, if let Part::Idle(rows) = part { rows } else { rows }, idle)
     }
 
     /// Where in the run a batch ends that lists so many rows, or some more that cost little.
@@ -271,21 +319,70 @@ fn list(conn: &Connection, counters: &mut Counters, recent: &mut Recent, rows: &
 mod tests {
     use super::*;
 
+    /// A listing that holds 32 committed rows of so many partners, and runs that long.
+    fn filled(conn: &mut Connection, partners: u8) -> Listing {
+        super::super::schema::migrate(conn, crate::seal::MasterKeyId::from_bytes([1; 8])).unwrap();
+        let mut listing = Listing::load(conn, 32, Search::new(Shape::default())).unwrap();
+        (1..=32).for_each(|number| listing.accepted(row(number, partners)));
+        listing.committed();
+        listing
+    }
+
+    fn row(number: u8, partners: u8) -> Unlisted {
+        let partner = PartnerId::v4([number % partners; 16]);
+        let key = NotificationKey { partner, id: NotificationId::v4([number; 16]) };
+        let (seq, event) = (i64::from(number), "user.verified".into());
+        Unlisted { key, seq, event, accepted_at: 0, transaction_hash: None, user_hash: seq }
+    }
+
     /// How far the first batch of a run lists that accepts so many events; the run has 32 rows, of so many partners.
     fn end_of_first_slice(partners: u8, accepted: usize) -> usize {
-        let mut conn = Connection::open_in_memory().unwrap();
-        super::super::schema::migrate(&mut conn, crate::seal::MasterKeyId::from_bytes([1; 8])).unwrap();
-        let mut listing = Listing::load(&conn, 1, Search::new(Shape::default())).unwrap();
-        for number in 0..32 {
-            let partner = PartnerId::v4([number % partners; 16]);
-            let key = NotificationKey { partner, id: NotificationId::v4([number; 16]) };
-            let seq = i64::from(number) + 1;
-            let event = "user.verified".into();
-            listing.accepted(Unlisted { key, seq, event, accepted_at: 0, transaction_hash: None, user_hash: seq });
-        }
-        listing.committed();
+        let mut listing = filled(&mut Connection::open_in_memory().unwrap(), partners);
         listing.begin_run();
         listing.end_of_slice(ROWS_FOR_EACH * accepted)
+    }
+
+    #[test]
+    fn what_small_batches_owe_is_listed_by_itself() {
+        let mut conn = Connection::open_in_memory().unwrap();
+        let mut listing = filled(&mut conn, 32);
+        let list = |listing: &mut Listing, part| {
+            let before = listing.written;
+            listing.list_some(&conn, (&mut Counters::default(), &mut Recent::default()), part).unwrap();
+            let listed = listing.written - before;
+            listing.committed();
+            listed
+        };
+        assert!(listing.is_due(), "there is enough for a run");
+        assert_eq!(list(&mut listing, Part::Owed), 1, "all that is cheap");
+        assert!(!listing.is_due());
+        for number in 0..8 {
+            assert!(!listing.is_due(), "after {number} batches");
+            listing.accepted(row(100 + number, 32));
+            assert_eq!(list(&mut listing, Part::Beside(1)), 0);
+        }
+        assert!(listing.is_due());
+        assert_eq!(list(&mut listing, Part::Owed), OWN);
+        assert!(!listing.is_due());
+        // A batch that is large enough does its share itself.
+        (0..5).for_each(|number| listing.accepted(row(110 + number, 32)));
+        assert_eq!(list(&mut listing, Part::Beside(5)), ROWS_FOR_EACH * 5);
+        // Without a run nothing is owed, but merges may be due.
+        assert_eq!(list(&mut listing, Part::Beside(OWED_MERGES)), 0);
+        assert!(listing.is_due());
+        assert_eq!(list(&mut listing, Part::Owed), 1);
+        assert!(!listing.is_due());
+    }
+
+    #[test]
+    fn a_writer_that_is_never_without_work_lists_beside_it() {
+        let mut conn = Connection::open_in_memory().unwrap();
+        let mut listing = filled(&mut conn, 32);
+        listing.begin_run();
+        listing.owed = MANY_OWED - ROWS_FOR_EACH;
+        listing.accepted(row(100, 32));
+        listing.list_some(&conn, (&mut Counters::default(), &mut Recent::default()), Part::Beside(1)).unwrap();
+        assert_eq!(listing.written, 32);
     }
 
     #[test]

@@ -14,6 +14,7 @@
 use super::SqliteStore;
 use super::accept::{not_sent_fact, seq_of};
 use super::fault::Fault;
+use super::gather::Urgency;
 use super::rows::AttemptDetail;
 use super::writer::Session;
 use crate::seal::Place;
@@ -23,6 +24,10 @@ use capa_webhooks_core::notification::{End, State, Status, Turn};
 use capa_webhooks_core::outcome::Answer;
 use capa_webhooks_core::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
+use std::time::Duration;
+
+/// A retry that is due no sooner after its attempt than this need not be recorded at once.
+const FAR: Duration = Duration::from_secs(5);
 
 /// A record as the writer needs it.
 struct Outcome {
@@ -59,6 +64,7 @@ impl SqliteStore {
     pub(super) async fn record_batch(&self, life: LifeId, batch: &[Record]) -> Result<Vec<Recorded>, Error> {
         let keys = self.keys_of(batch.iter().map(|record| record.key.partner)).await?;
         let nonces = self.ring.nonces(batch.len());
+        let urgency = urgency(batch);
         let batch: Vec<Outcome> = batch
             .iter()
             .zip(nonces)
@@ -77,10 +83,24 @@ impl SqliteStore {
                 Outcome { key: record.key, turn: record.turn, fact, next: record.next, keep: record.keep }
             })
             .collect();
-        self.write_soon(batch.len(), move |session| {
+        self.write_with(urgency, batch.len(), move |session| {
             batch.iter().map(|outcome| record(session, life, outcome)).collect()
         })
         .await
+    }
+}
+
+/// Retries are due in some time; whatever depends on an outcome begins no earlier.
+fn urgency(batch: &[Record]) -> Urgency {
+    let can_wait = |record: &Record| match (&record.happened, record.next) {
+        (Happened::Attempted(attempt), State::Pending(next)) => {
+            next.due.since(attempt.started_at.plus(attempt.duration)) >= FAR
+        }
+        _ => false,
+    };
+    match batch.first() {
+        Some(first) if batch.iter().all(can_wait) => Urgency::Later(first.key.id),
+        _ => Urgency::Soon,
     }
 }
 

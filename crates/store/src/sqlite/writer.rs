@@ -13,7 +13,7 @@ use super::checkpoint::{Checkpoints, within_policy};
 use super::counters::Counters;
 use super::fault::{AfterFailure, Fault, after_failure};
 use super::gather::{Gathered, Urgency};
-use super::listing::{Listing, Unlisted};
+use super::listing::{Listing, Part, Unlisted};
 use super::open::{BUSY_TIMEOUT, Commit};
 use super::recent::Recent;
 use super::search::{Search, Shape};
@@ -264,10 +264,17 @@ impl Session {
             work.apply(self)?;
             rows += work.rows();
         }
-        if batch.is_empty() {
-            rows = IDLE_ROWS;
-        }
-        self.listing.list_some(&self.conn, (&mut self.counters, &mut self.recent), rows, batch.is_empty())?;
+        self.list_and_commit(Part::Beside(rows))
+    }
+
+    /// Does something for the lists in a transaction of its own.
+    fn list(&mut self, part: Part) -> Result<(), Fault> {
+        self.begin()?;
+        self.list_and_commit(part)
+    }
+
+    fn list_and_commit(&mut self, part: Part) -> Result<(), Fault> {
+        self.listing.list_some(&self.conn, (&mut self.counters, &mut self.recent), part)?;
         self.counters.write(&self.conn)?;
         self.commit()?;
         self.listing.committed();
@@ -296,29 +303,34 @@ impl Session {
 fn serve(mut session: Session, queue: &Receiver<Box<dyn Work>>, stopwatch: &Stopwatch, on_commit: &OnCommit) {
     let mut gathered = Gathered::new();
     let mut patience = IDLE;
+    // After a failure nothing is listed until there was other work, or none for a while.
+    let mut lists = true;
     loop {
         while gathered.has_room()
             && let Ok(work) = queue.try_recv()
         {
-            gathered.push(work.urgency(), work.rows(), work);
+            gathered.push(work.urgency(), work.rows(), work, stopwatch());
         }
-        let mut batch = gathered.next();
-        if batch.is_empty() {
+        let mut batch = gathered.next(stopwatch());
+        if batch.is_empty() && lists && session.listing.is_due() {
+            lists = list_by_itself(&mut session, Part::Owed);
+        } else if batch.is_empty() {
             match queue.recv_timeout(if gathered.is_empty() { patience } else { LULL }) {
                 Ok(work) => {
-                    gathered.push(work.urgency(), work.rows(), work);
+                    gathered.push(work.urgency(), work.rows(), work, stopwatch());
                     continue;
                 }
                 Err(_) if !gathered.is_empty() => batch = gathered.rest(),
                 Err(RecvTimeoutError::Timeout) if session.listing.is_behind() => {
-                    patience = list_when_idle(&mut session);
+                    lists = list_by_itself(&mut session, Part::Idle(IDLE_ROWS));
+                    patience = if lists { IDLE_PAUSE } else { IDLE };
                 }
                 Err(RecvTimeoutError::Timeout) => patience = IDLE,
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
         if !batch.is_empty() {
-            patience = IDLE;
+            (patience, lists) = (IDLE, true);
             run(&mut session, batch, stopwatch, on_commit);
         }
         let pages = session.log_pages();
@@ -329,16 +341,15 @@ fn serve(mut session: Session, queue: &Receiver<Box<dyn Work>>, stopwatch: &Stop
     }
 }
 
-/// Lists and merges some rows in a transaction of their own, and says how long to wait for work before the next.
-fn list_when_idle(session: &mut Session) -> Duration {
-    match session.apply_all(&mut []) {
-        Ok(()) => IDLE_PAUSE,
-        Err(fault) => {
-            session.roll_back();
-            within_policy("listing", Err(fault));
-            IDLE
-        }
+/// Lists and merges some rows in a transaction of their own; whether that went well.
+fn list_by_itself(session: &mut Session, part: Part) -> bool {
+    let listed = session.list(part);
+    let well = listed.is_ok();
+    if !well {
+        session.roll_back();
+        within_policy("listing", listed);
     }
+    well
 }
 
 /// Makes the batch durable, or not, and answers every caller.
