@@ -30,7 +30,7 @@ const STAND_BACK: usize = 16;
 const MOST: usize = 4096;
 /// What comes later is kept back for so many microseconds.
 const HELD: u64 = 1_000_000;
-/// So many rows of it are not kept back any longer.
+/// So many rows of it are not kept back any longer: fewer than may be unrecorded before the engine starts nothing more.
 const FULL: usize = 2048;
 /// So many of them share a transaction.
 const NEIGHBOURS: usize = 8;
@@ -51,7 +51,7 @@ pub(super) struct Gathered<W> {
     now: Part<W>,
     soon: Part<W>,
     later: Later<W>,
-    /// How many transactions `soon` has stood back for.
+    /// How many transactions `soon` or `later` have stood back for.
     stood_back: usize,
 }
 
@@ -102,10 +102,14 @@ impl<W> Gathered<W> {
     pub(super) fn next(&mut self, now: u64) -> Vec<W> {
         let ripe = self.later.is_ripe(now);
         if self.now.work.is_empty() {
-            if self.soon.rows < ENOUGH {
-                return if ripe { self.later.take() } else { Vec::new() };
+            if ripe && (self.soon.rows < ENOUGH || self.stood_back >= STAND_BACK) {
+                self.stood_back = 0;
+                return self.later.take();
             }
-            self.stood_back = 0;
+            if self.soon.rows < ENOUGH {
+                return Vec::new();
+            }
+            self.stood_back = if ripe { self.stood_back + 1 } else { 0 };
             return self.soon.take(SLICE.max(self.soon.rows / 4));
         }
         if self.now.rows >= ENOUGH || self.soon.rows >= MANY || self.stood_back >= STAND_BACK {
@@ -305,7 +309,8 @@ mod tests {
         gathered.push(Now, 1, 200, 0);
         assert_eq!(gathered.next(HELD), [200]);
         assert_eq!(gathered.next(HELD), [100]);
-        for _ in 0..STAND_BACK {
+        // Twice it has stood back already.
+        for _ in 2..STAND_BACK {
             gathered.push(Now, 1, 201, 0);
             assert_eq!(gathered.next(HELD), [201]);
         }
@@ -315,6 +320,18 @@ mod tests {
         // With nothing else to do some of it goes at once.
         assert_eq!(gathered.rest(), (NEIGHBOURS..2 * NEIGHBOURS).collect::<Vec<_>>());
         assert!(gathered.is_empty());
+    }
+
+    #[test]
+    fn what_comes_later_goes_though_other_outcomes_never_end() {
+        let mut gathered = held([(1, 0)]);
+        for _ in 0..STAND_BACK {
+            gathered.push(Urgency::Soon, ENOUGH, 100, 0);
+            assert_eq!(gathered.next(HELD), [100]);
+        }
+        gathered.push(Urgency::Soon, ENOUGH, 100, 0);
+        assert_eq!(gathered.next(HELD), [1]);
+        assert_eq!(gathered.next(HELD), [100]);
     }
 
     #[test]
