@@ -2,9 +2,12 @@
 //!
 //! Somebody waits for an accept: it goes into the next transaction, with all that came meanwhile. Nobody waits for
 //! outcomes, claims and removals ([`Urgency::Soon`]), and they change pages that lie far apart. In the transaction of an
-//! accept they would make its caller wait for them, and each in one of its own would keep the disk busy. So they have
-//! transactions of their own, a few rows each, and stand back while somebody waits; but not for long, and not under load,
-//! when transactions hold many rows anyway and sharing one is cheaper.
+//! accept they would make its caller wait for them, and each in one of its own would keep the disk busy. So a few of them at a
+//! time have a transaction that is begun while nobody waits. They are applied one after another, and whoever comes
+//! meanwhile waits for one of them only, and shares the commit. Where they come one after another ([`Gathered::patience`])
+//! the transaction stays open until the next one comes, so that nobody has to wait for a commit that is not his. While
+//! somebody waits they stand back; but not for long, and not under load, when transactions hold many rows anyway and
+//! sharing one is cheaper.
 //!
 //! What a failed attempt changes lies where its notification does, among those that were accepted at the same time, and
 //! its retry is due only in some time ([`Urgency::Later`]). While there is other work such outcomes are kept back for a
@@ -24,6 +27,8 @@ const ENOUGH: usize = 4;
 const MANY: usize = 32;
 /// Of what nobody waits for, a transaction takes a quarter, but so many rows at least: somebody may come and wait for it.
 const SLICE: usize = 8;
+/// A transaction that nobody waits for waits for somebody until so many microseconds after the last one who came.
+const WAIT: u64 = 2_000;
 /// They stand back for so many transactions at most.
 const STAND_BACK: usize = 16;
 /// A transaction takes no further work once it holds this many rows.
@@ -32,8 +37,8 @@ const MOST: usize = 4096;
 const HELD: u64 = 1_000_000;
 /// So many rows of it are not kept back any longer: fewer than may be unrecorded before the engine starts nothing more.
 const FULL: usize = 2048;
-/// So many of them share a transaction.
-const NEIGHBOURS: usize = 8;
+/// So many of them share a transaction, or as many as it holds for others.
+const NEIGHBOURS: usize = 4;
 
 /// When a piece of work is to be committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +58,21 @@ pub(super) struct Gathered<W> {
     later: Later<W>,
     /// How many transactions `soon` or `later` have stood back for.
     stood_back: usize,
+    open: OpenTo,
+    /// When somebody came last who waits.
+    somebody_came: Option<u64>,
+}
+
+/// What the open transaction still takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OpenTo {
+    /// Somebody waits for its commit.
+    Nothing,
+    /// What somebody waits for.
+    WhoeverWaits,
+    /// The same, and so many rows of what nobody waits for.
+    Soon(usize),
+    Later(usize),
 }
 
 struct Part<W> {
@@ -77,7 +97,14 @@ type Place = (NotificationId, u64);
 
 impl<W> Gathered<W> {
     pub(super) const fn new() -> Self {
-        Self { now: Part::new(), soon: Part::new(), later: Later::new(), stood_back: 0 }
+        Self {
+            now: Part::new(),
+            soon: Part::new(),
+            later: Later::new(),
+            stood_back: 0,
+            open: OpenTo::Nothing,
+            somebody_came: None,
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -92,46 +119,83 @@ impl<W> Gathered<W> {
     /// Adds a piece of work of so many rows. `now` is in microseconds, since any moment.
     pub(super) fn push(&mut self, urgency: Urgency, rows: usize, work: W, now: u64) {
         match urgency {
-            Urgency::Now => self.now.push(rows, work),
+            Urgency::Now => {
+                self.somebody_came = Some(now);
+                self.now.push(rows, work);
+            }
             Urgency::Soon => self.soon.push(rows, work),
             Urgency::Later(id) => self.later.push(id, rows, work, now),
         }
     }
 
-    /// What the next transaction is to hold; empty if there is nothing that is worth one yet.
+    /// What the next transaction begins with; empty if there is nothing that is worth one yet.
     pub(super) fn next(&mut self, now: u64) -> Vec<W> {
         let ripe = self.later.is_ripe(now);
         if self.now.work.is_empty() {
+            self.open = OpenTo::WhoeverWaits;
             if ripe && (self.soon.rows < ENOUGH || self.stood_back >= STAND_BACK) {
                 self.stood_back = 0;
-                return self.later.take();
+                self.open = OpenTo::Later(NEIGHBOURS);
+            } else if self.soon.rows >= ENOUGH {
+                self.stood_back = if ripe { self.stood_back + 1 } else { 0 };
+                self.open = OpenTo::Soon(SLICE.max(self.soon.rows / 4));
             }
-            if self.soon.rows < ENOUGH {
-                return Vec::new();
-            }
-            self.stood_back = if ripe { self.stood_back + 1 } else { 0 };
-            return self.soon.take(SLICE.max(self.soon.rows / 4));
+            return self.further();
         }
+        self.open = OpenTo::Nothing;
         if self.now.rows >= ENOUGH || self.soon.rows >= MANY || self.stood_back >= STAND_BACK {
             self.stood_back = 0;
             return self.all(ripe);
         }
         self.stood_back += usize::from(ripe || !self.soon.work.is_empty());
-        self.now.take(usize::MAX)
+        self.now.take()
+    }
+
+    /// What the open transaction takes besides, when all that it was given is applied. If it is empty, it takes nothing for
+    /// now. One that nobody waits for takes one piece of work after another, until somebody comes, and that is its last.
+    pub(super) fn further(&mut self) -> Vec<W> {
+        let left = |of: usize, one: usize| of.saturating_sub(one);
+        let piece = match self.open {
+            OpenTo::Nothing => None,
+            _ if !self.now.work.is_empty() => {
+                self.open = OpenTo::Nothing;
+                return self.now.take();
+            }
+            OpenTo::Soon(rows @ 1..) => self.soon.take_one().map(|(one, work)| (OpenTo::Soon(left(rows, one)), work)),
+            OpenTo::Later(rows @ 1..) => {
+                self.later.take_one().map(|(one, work)| (OpenTo::Later(left(rows, one)), work))
+            }
+            OpenTo::WhoeverWaits | OpenTo::Soon(0) | OpenTo::Later(0) => None,
+        };
+        let Some((open, work)) = piece else { return Vec::new() };
+        self.open = open;
+        vec![work]
+    }
+
+    /// For how many microseconds the open transaction is to wait for somebody, when it takes nothing for now: where they
+    /// come one after another, the next one had better share its commit than wait for it.
+    pub(super) fn patience(&self, now: u64) -> u64 {
+        let too_much = self.soon.rows >= MANY || self.later.rows >= FULL;
+        match self.somebody_came {
+            Some(came) if self.open != OpenTo::Nothing && !too_much => (came + WAIT).saturating_sub(now),
+            _ => 0,
+        }
     }
 
     /// What is to be written when there is nothing else to do: all that there is, but for what comes later, of which some
     /// is enough.
     pub(super) fn rest(&mut self) -> Vec<W> {
-        self.stood_back = 0;
+        (self.stood_back, self.open) = (0, OpenTo::Nothing);
         self.all(true)
     }
 
+    /// Of what comes later no more than there is of all else: it would hold up those who wait.
     fn all(&mut self, later: bool) -> Vec<W> {
-        let mut all = self.now.take(usize::MAX);
-        all.append(&mut self.soon.take(usize::MAX));
+        let rows = self.now.rows + self.soon.rows;
+        let mut all = self.now.take();
+        all.append(&mut self.soon.take());
         if later {
-            all.append(&mut self.later.take());
+            all.append(&mut self.later.take(NEIGHBOURS.max(rows)));
         }
         all
     }
@@ -147,20 +211,16 @@ impl<W> Part<W> {
         self.work.push_back((rows, work));
     }
 
-    /// Takes the oldest pieces of work, of so many rows at most; one at least.
-    fn take(&mut self, most: usize) -> Vec<W> {
-        let mut rows = 0;
-        let fits = |(of_one, _): &&(usize, W)| {
-            let first = rows == 0;
-            rows += of_one;
-            first || rows <= most
-        };
-        let count = self.work.iter().take_while(fits).count();
-        let taken = self.work.drain(..count).map(|(of_one, work)| {
-            self.rows -= of_one;
-            work
-        });
-        taken.collect()
+    fn take(&mut self) -> Vec<W> {
+        self.rows = 0;
+        self.work.drain(..).map(|(_, work)| work).collect()
+    }
+
+    /// Takes the oldest piece of work, with its rows.
+    fn take_one(&mut self) -> Option<(usize, W)> {
+        let one = self.work.pop_front()?;
+        self.rows -= one.0;
+        Some(one)
     }
 }
 
@@ -187,32 +247,46 @@ impl<W> Later<W> {
         self.rows >= FULL || self.came.front().is_some_and(|(came, _)| now.saturating_sub(*came) >= HELD)
     }
 
-    /// Takes some neighbours, those that follow the last ones. These are also among the oldest: here it has been longest ago.
-    fn take(&mut self) -> Vec<W> {
-        let after = self.at.filter(|at| self.work.range((Bound::Excluded(*at), Bound::Unbounded)).next().is_some());
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let places: Vec<Place> =
-            self.work.range((from, Bound::Unbounded)).take(NEIGHBOURS).map(|(at, _)| *at).collect();
+    /// Takes neighbours of so many rows, and perhaps some more.
+    fn take(&mut self, most: usize) -> Vec<W> {
         let mut taken = Vec::new();
         let mut rows = 0;
-        for place in places {
-            if rows >= NEIGHBOURS {
-                break;
-            }
-            if let Some((of_one, work)) = self.work.remove(&place) {
-                rows += of_one;
-                self.at = Some(place);
-                taken.push(work);
-            }
+        while rows < most
+            && let Some((of_one, work)) = self.take_one()
+        {
+            rows += of_one;
+            taken.push(work);
         }
-        self.rows -= rows;
         taken
+    }
+
+    /// Takes the piece of work that follows the last one, with its rows. It is also among the oldest: here it has been
+    /// longest ago.
+    fn take_one(&mut self) -> Option<(usize, W)> {
+        let from = self.at.map_or(Bound::Unbounded, Bound::Excluded);
+        let following = self.work.range((from, Bound::Unbounded)).next().map(|(place, _)| *place);
+        let place = following.or_else(|| self.work.first_key_value().map(|(place, _)| *place))?;
+        let one = self.work.remove(&place)?;
+        self.rows -= one.0;
+        self.at = Some(place);
+        Some(one)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The next transaction, if nobody comes meanwhile.
+    fn transaction<W>(gathered: &mut Gathered<W>, now: u64) -> Vec<W> {
+        let mut all = gathered.next(now);
+        let mut applied = 0;
+        while applied < all.len() {
+            applied = all.len();
+            all.append(&mut gathered.further());
+        }
+        all
+    }
 
     fn gathered(work: &[(Urgency, usize)]) -> Gathered<usize> {
         let mut gathered = Gathered::new();
@@ -233,12 +307,12 @@ mod tests {
             (&[(Soon, 8), (Now, 1), (Soon, 1), (Now, 3)], &[1, 3, 0, 2]),
             (&[(Soon, 31), (Now, 1)], &[1]),
             (&[(Soon, 32), (Now, 1)], &[1, 0]),
-            (&[(Soon, 6), (Soon, 3), (Soon, 1)], &[0]),
+            (&[(Soon, 6), (Soon, 3), (Soon, 1)], &[0, 1]),
             (&[(Soon, 20), (Soon, 3)], &[0]),
             (&[(Soon, 10), (Soon, 10), (Soon, 60)], &[0, 1]),
         ];
         for (work, expected) in cases {
-            assert_eq!(gathered(work).next(0), expected, "{work:?}");
+            assert_eq!(transaction(&mut gathered(work), 0), expected, "{work:?}");
         }
     }
 
@@ -248,14 +322,61 @@ mod tests {
         for _ in 0..2 {
             for _ in 0..STAND_BACK {
                 gathered.push(Urgency::Now, 1, 1, 0);
-                assert_eq!(gathered.next(0), [1]);
+                assert_eq!(transaction(&mut gathered, 0), [1]);
             }
             gathered.push(Urgency::Now, 1, 1, 0);
-            assert_eq!(gathered.next(0), [1, 0]);
+            assert_eq!(transaction(&mut gathered, 0), [1, 0]);
             assert!(gathered.is_empty());
             gathered.push(Urgency::Soon, 1, 0, 0);
         }
         assert_eq!(gathered.rest(), [0]);
+    }
+
+    #[test]
+    fn whoever_comes_shares_the_open_transaction_and_is_its_last() {
+        use Urgency::{Later, Now, Soon};
+        for urgency in [Soon, Later(id(1))] {
+            let mut gathered = Gathered::new();
+            (0..ENOUGH).for_each(|number| gathered.push(urgency, 1, number, 0));
+            assert_eq!(gathered.next(HELD), [0]);
+            assert_eq!(gathered.further(), [1]);
+            gathered.push(Now, 1, 100, HELD);
+            gathered.push(Now, 9, 101, HELD);
+            assert_eq!(gathered.further(), [100, 101]);
+            assert_eq!(gathered.further(), []);
+            gathered.push(Now, 1, 102, HELD);
+            assert_eq!(gathered.further(), []);
+            assert_eq!(transaction(&mut gathered, HELD), [102]);
+            assert_eq!(gathered.rest(), [2, 3]);
+        }
+    }
+
+    #[test]
+    fn the_open_transaction_waits_where_somebody_is_likely_to_come() {
+        use Urgency::{Now, Soon};
+        let mut gathered = gathered(&[(Soon, ENOUGH)]);
+        transaction(&mut gathered, 0);
+        assert_eq!(gathered.patience(0), 0, "nobody ever came");
+        gathered.push(Now, 1, 0, 10);
+        transaction(&mut gathered, 10);
+        assert_eq!(gathered.patience(10), 0, "somebody waits for it");
+        // It may also be about something else than work.
+        assert_eq!(gathered.next(20), []);
+        assert_eq!(gathered.patience(20), WAIT - 10);
+        assert_eq!(gathered.patience(10 + WAIT), 0);
+        gathered.push(Now, 1, 7, 30);
+        assert_eq!(gathered.further(), [7]);
+        assert_eq!(gathered.next(40), []);
+        for (urgency, rows) in [(Soon, MANY), (Urgency::Later(id(1)), FULL)] {
+            assert!(gathered.patience(40) > 0);
+            gathered.push(urgency, rows - 1, 1, 0);
+            assert!(gathered.patience(40) > 0);
+            gathered.push(urgency, 1, 2, 0);
+            assert_eq!(gathered.patience(40), 0, "more would come together");
+            gathered.rest();
+            gathered.rest();
+            assert_eq!(gathered.next(40), []);
+        }
     }
 
     fn id(number: usize) -> NotificationId {
@@ -272,15 +393,15 @@ mod tests {
     #[test]
     fn what_comes_later_is_kept_back_and_then_written_from_one_end_to_the_other() {
         let mut gathered = held((0..2 * NEIGHBOURS).rev().map(|number| (2 * number, 7)));
-        assert_eq!(gathered.next(6 + HELD), []);
+        assert_eq!(transaction(&mut gathered, 6 + HELD), []);
         let first: Vec<_> = (0..NEIGHBOURS).map(|number| 2 * number).collect();
-        assert_eq!(gathered.next(7 + HELD), first);
+        assert_eq!(transaction(&mut gathered, 7 + HELD), first);
         // What comes now waits for the next time around, wherever it lies.
         gathered.push(Urgency::Later(id(1)), 1, 1, 7 + HELD);
         let second: Vec<_> = (NEIGHBOURS..2 * NEIGHBOURS).map(|number| 2 * number).collect();
-        assert_eq!(gathered.next(7 + HELD), second);
-        assert_eq!(gathered.next(6 + 2 * HELD), []);
-        assert_eq!(gathered.next(7 + 2 * HELD), [1]);
+        assert_eq!(transaction(&mut gathered, 7 + HELD), second);
+        assert_eq!(transaction(&mut gathered, 6 + 2 * HELD), []);
+        assert_eq!(transaction(&mut gathered, 7 + 2 * HELD), [1]);
         assert!(gathered.is_empty());
     }
 
@@ -288,17 +409,17 @@ mod tests {
     fn several_outcomes_of_a_notification_keep_their_order() {
         let mut gathered = Gathered::new();
         ["first", "second"].into_iter().for_each(|work| gathered.push(Urgency::Later(id(3)), 1, work, 0));
-        assert_eq!(gathered.next(HELD), ["first", "second"]);
+        assert_eq!(transaction(&mut gathered, HELD), ["first", "second"]);
     }
 
     #[test]
     fn too_much_is_not_kept_back() {
         let mut gathered = Gathered::new();
         gathered.push(Urgency::Later(id(1)), FULL - 1, 1, 0);
-        assert_eq!(gathered.next(0), []);
+        assert_eq!(transaction(&mut gathered, 0), []);
         gathered.push(Urgency::Later(id(2)), 1, 2, 0);
-        assert_eq!(gathered.next(0), [1]);
-        assert_eq!(gathered.next(0), []);
+        assert_eq!(transaction(&mut gathered, 0), [1]);
+        assert_eq!(transaction(&mut gathered, 0), []);
     }
 
     #[test]
@@ -307,19 +428,28 @@ mod tests {
         let mut gathered = held((0..2 * NEIGHBOURS).map(|number| (number, 0)));
         gathered.push(Soon, ENOUGH, 100, 0);
         gathered.push(Now, 1, 200, 0);
-        assert_eq!(gathered.next(HELD), [200]);
-        assert_eq!(gathered.next(HELD), [100]);
+        assert_eq!(transaction(&mut gathered, HELD), [200]);
+        assert_eq!(transaction(&mut gathered, HELD), [100]);
         // Twice it has stood back already.
         for _ in 2..STAND_BACK {
             gathered.push(Now, 1, 201, 0);
-            assert_eq!(gathered.next(HELD), [201]);
+            assert_eq!(transaction(&mut gathered, HELD), [201]);
         }
         gathered.push(Now, 1, 202, 0);
         let along: Vec<_> = [202].into_iter().chain(0..NEIGHBOURS).collect();
-        assert_eq!(gathered.next(HELD), along);
+        assert_eq!(transaction(&mut gathered, HELD), along);
         // With nothing else to do some of it goes at once.
         assert_eq!(gathered.rest(), (NEIGHBOURS..2 * NEIGHBOURS).collect::<Vec<_>>());
         assert!(gathered.is_empty());
+    }
+
+    #[test]
+    fn under_load_as_much_goes_of_what_comes_later_as_of_all_else() {
+        let mut gathered = held((0..100).map(|number| (number, 0)));
+        gathered.push(Urgency::Now, 20, 200, 0);
+        gathered.push(Urgency::Soon, 30, 201, 0);
+        let along: Vec<_> = [200, 201].into_iter().chain(0..50).collect();
+        assert_eq!(transaction(&mut gathered, HELD), along);
     }
 
     #[test]
@@ -327,11 +457,11 @@ mod tests {
         let mut gathered = held([(1, 0)]);
         for _ in 0..STAND_BACK {
             gathered.push(Urgency::Soon, ENOUGH, 100, 0);
-            assert_eq!(gathered.next(HELD), [100]);
+            assert_eq!(transaction(&mut gathered, HELD), [100]);
         }
         gathered.push(Urgency::Soon, ENOUGH, 100, 0);
-        assert_eq!(gathered.next(HELD), [1]);
-        assert_eq!(gathered.next(HELD), [100]);
+        assert_eq!(transaction(&mut gathered, HELD), [1]);
+        assert_eq!(transaction(&mut gathered, HELD), [100]);
     }
 
     #[test]
@@ -340,7 +470,7 @@ mod tests {
         assert!(gathered.has_room());
         gathered.push(Urgency::Now, 1, 2, 0);
         assert!(!gathered.has_room());
-        gathered.next(0);
+        transaction(&mut gathered, 0);
         assert!(gathered.has_room());
     }
 }

@@ -6,7 +6,7 @@
 //! `meta.listed_to` rises to its newest `seq`, and the run can be searched (`search/`).
 //!
 //! A batch of many events does its share of this itself ([`Part`]). One of few events would be slower by twice as much as
-//! it takes: its share is owed, and done as soon as nobody waits for the writer.
+//! it takes: its share is owed, and done as soon as nobody waits for the writer, a few rows at a time.
 //!
 //! A reader takes the rows of `listed`, and of those in `notifications` beyond `listed_to` the ones that are not listed
 //! yet: within one read transaction that is every notification once. After a crash the next start reads what lies
@@ -34,8 +34,8 @@ const ROWS_FOR_EACH: usize = 2;
 const FEW: usize = 4;
 /// Unless so many rows are owed, because the writer is never without work.
 const MANY_OWED: usize = 512;
-/// Rows that are owed and listed in a transaction of their own.
-const OWN: usize = 16;
+/// Rows that are owed and listed while nobody waits. Whoever comes meanwhile waits for them.
+const OWN: usize = 8;
 /// Rows of batches for which merges are owed, after which one is looked for.
 const OWED_MERGES: usize = 512;
 /// Events that are listed in one transaction after a copy.
@@ -59,7 +59,7 @@ pub(super) struct Unlisted {
 pub(super) enum Part {
     /// The share of a batch of so many rows.
     Beside(usize),
-    /// Some of what is owed, in a transaction of its own.
+    /// Some of what is owed, in a transaction that nobody waits for yet.
     Owed,
     /// So many rows, because there is nothing else to do.
     Idle(usize),
@@ -356,7 +356,7 @@ mod tests {
         assert!(listing.is_due(), "there is enough for a run");
         assert_eq!(list(&mut listing, Part::Owed), 1, "all that is cheap");
         assert!(!listing.is_due());
-        for number in 0..8 {
+        for number in 0..u8::try_from(OWN / ROWS_FOR_EACH).unwrap() {
             assert!(!listing.is_due(), "after {number} batches");
             listing.accepted(row(100 + number, 32));
             assert_eq!(list(&mut listing, Part::Beside(1)), 0);
@@ -382,7 +382,7 @@ mod tests {
         listing.owed = MANY_OWED - ROWS_FOR_EACH;
         listing.accepted(row(100, 32));
         listing.list_some(&conn, (&mut Counters::default(), &mut Recent::default()), Part::Beside(1)).unwrap();
-        assert_eq!(listing.written, 32);
+        assert_eq!(listing.written, ROWS_FOR_EACH * OWN);
     }
 
     #[test]

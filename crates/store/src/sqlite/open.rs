@@ -106,7 +106,7 @@ pub struct Commit {
     pub calls: usize,
     /// Rows (events, outcomes, …) in it, as the calls counted them.
     pub rows: usize,
-    /// From beginning the transaction to its end on the disk.
+    /// From beginning the transaction to its end on the disk, without what it waited for somebody to come.
     pub took: Duration,
 }
 

@@ -1,5 +1,6 @@
 //! What only this engine can be asked: its file, its lock, its log, and what it does when the disk is full.
 
+use super::gather::Urgency;
 use super::{Options, SqliteStore};
 use crate::conformance::Engine;
 use crate::conformance::fixture::{Random, Scene, all, attempted, event, everything, ok, timeout};
@@ -151,14 +152,18 @@ async fn a_destroyed_data_key_is_not_left_in_the_file() {
     assert!(!contains(&files(&path), &sealed));
 }
 
-/// Makes these calls while the writer is held up within a transaction of one row; their answers, and the rows of all
+/// Makes these calls while the writer is held up by a call of this kind and of so many rows; their answers, and the rows of all
 /// commits from that one on. The partners' keys must be in memory, so that a call waits for the writer as soon as it is polled.
-async fn while_held_up<F: Future>(scene: &Scene<InFolder>, calls: Vec<F>) -> (Vec<F::Output>, Vec<usize>) {
+async fn while_held_up<F: Future>(
+    scene: &Scene<InFolder>,
+    (urgency, rows): (Urgency, usize),
+    calls: Vec<F>,
+) -> (Vec<F::Output>, Vec<usize>) {
     scene.engine.commits.lock().unwrap().clear();
     let (open, gate) = std::sync::mpsc::channel::<()>();
     let (begin, begun) = tokio::sync::oneshot::channel::<()>();
     let mut begin = Some(begin);
-    let held_up = scene.store().write(1, move |_| {
+    let held_up = scene.store().write_with(urgency, rows, move |_| {
         drop(begin.take());
         // When the other end is gone the gate is open, too.
         _ = gate.recv();
@@ -188,7 +193,7 @@ async fn calls_at_the_same_moment_share_a_commit() {
     scene.owned(partner).await;
     let events: Vec<_> = (0..500).map(|_| scene.event(partner)).collect();
     let calls = events.into_iter().map(|event| scene.accept(event)).collect();
-    let (accepted, commits) = while_held_up(&scene, calls).await;
+    let (accepted, commits) = while_held_up(&scene, (Urgency::Now, 1), calls).await;
     assert_eq!(accepted, [Accepted::New; 500]);
     assert_eq!(commits, [1, 500], "the call that held the writer up, and all others");
 }
@@ -208,9 +213,21 @@ async fn who_publishes_does_not_wait_for_outcomes() {
         calls.push(Box::pin(async move { here.record(record).await == Recorded::Applied }));
     }
     calls.push(Box::pin(async move { here.accept(event).await == Accepted::New }));
-    let (answers, commits) = while_held_up(here, calls).await;
+    let (answers, commits) = while_held_up(here, (Urgency::Now, 1), calls).await;
     assert_eq!(answers, [true; 7]);
-    assert_eq!(commits, [1, 1, 6], "the call that held the writer up, the event that came last, the outcomes");
+    assert_eq!(commits[..2], [1, 1], "the call that held the writer up, and the event that came last");
+    assert_eq!(commits[2..].iter().sum::<usize>(), 6, "the outcomes");
+}
+
+#[tokio::test]
+async fn who_publishes_does_not_wait_for_a_commit_that_is_not_his() {
+    let mut scene = Scene::new(InFolder::new()).await;
+    let partner = scene.partner().await;
+    scene.owned(partner).await;
+    let event = scene.event(partner);
+    let (accepted, commits) = while_held_up(&scene, (Urgency::Soon, 20), vec![scene.accept(event)]).await;
+    assert_eq!(accepted, [Accepted::New]);
+    assert_eq!(commits, [21], "what nobody waited for, and who came while that was applied");
 }
 
 /// Lets the file grow to so many pages, and no further.

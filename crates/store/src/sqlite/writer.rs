@@ -3,7 +3,7 @@
 //! Every method that changes something hands a piece of work to this thread and waits. The thread takes what is waiting,
 //! applies it within one transaction, commits (one fsync), and only then answers: group commit. While one batch is being
 //! flushed, the next one gathers by itself; nothing that somebody waits for is held back for more to come. What nobody
-//! waits for comes second (`gather`).
+//! waits for comes second, piece by piece in a transaction that whoever comes can share (`gather`).
 //!
 //! Work has no savepoint of its own, which the way of an event would pay for. If something fails, the whole batch is
 //! rolled back, and [`after_failure`] says what then: refuse everybody, end the process, or apply each piece again in
@@ -20,6 +20,7 @@ use super::search::{Search, Shape};
 use crate::Error;
 use capa_webhooks_core::id::{LifeId, NotificationKey, PartnerId};
 use capa_webhooks_core::notification::Status;
+use capa_webhooks_timeslice as timeslice;
 use rusqlite::Connection;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -29,6 +30,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
+/// Of the thread: what wakes it, a call or the disk, is what somebody waits for. The copying of the log beside it kept it from
+/// running for 1 to 2 ms several times a second.
+const TIME_SLICE: Duration = Duration::from_micros(100);
 /// With nothing new for so long, a transaction is begun for the little that nobody waits for.
 const LULL: Duration = Duration::from_millis(2);
 /// After so long without work the writer begins to list what is not listed yet, and to merge what is to be merged.
@@ -52,6 +56,9 @@ impl Writer {
         let (sender, receiver) = channel();
         let thread = std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || {
             let _guard = EndOnPanic;
+            if let Err(error) = timeslice::set(timeslice::THIS, TIME_SLICE) {
+                tracing::warn!(%error, "the writer's thread keeps the usual time slice");
+            }
             serve(session, &receiver, &stopwatch, &on_commit);
         })?;
         Ok(Self { work: Some(sender), thread: Some(thread) })
@@ -257,12 +264,29 @@ impl Session {
         self.recent.rolled_back();
     }
 
-    fn apply_all(&mut self, batch: &mut [Box<dyn Work>]) -> Result<(), Fault> {
+    /// Applies the batch, or does something for the lists if it is empty, and what comes while nobody waits for it.
+    fn apply_all(&mut self, batch: &mut Vec<Box<dyn Work>>, mut inflow: Option<&mut Inflow<'_>>) -> Result<(), Fault> {
         self.begin()?;
-        let mut rows = 0;
-        for work in batch.iter_mut() {
-            work.apply(self)?;
-            rows += work.rows();
+        let (mut applied, mut rows) = (0, 0);
+        if batch.is_empty() {
+            self.listing.list_some(&self.conn, (&mut self.counters, &mut self.recent), Part::Owed)?;
+        }
+        loop {
+            for work in &mut batch[applied..] {
+                work.apply(self)?;
+                rows += work.rows();
+            }
+            applied = batch.len();
+            let Some(inflow) = &mut inflow else { break };
+            batch.append(&mut inflow.further());
+            if batch.len() == applied && inflow.is_worth_waiting() {
+                // Whoever comes is not to wait for these pages.
+                self.conn.cache_flush()?;
+                batch.append(&mut inflow.wait());
+            }
+            if batch.len() == applied {
+                break;
+            }
         }
         self.list_and_commit(Part::Beside(rows))
     }
@@ -300,27 +324,75 @@ impl Session {
     }
 }
 
+/// What comes to the writer.
+struct Inflow<'a> {
+    gathered: Gathered<Box<dyn Work>>,
+    queue: &'a Receiver<Box<dyn Work>>,
+    stopwatch: &'a Stopwatch,
+    /// Microseconds that the transaction stayed open only because somebody might come.
+    waited: u64,
+}
+
+impl Inflow<'_> {
+    /// Takes in what is there already.
+    fn take_in(&mut self) {
+        while self.gathered.has_room()
+            && let Ok(work) = self.queue.try_recv()
+        {
+            self.push(work);
+        }
+    }
+
+    fn push(&mut self, work: Box<dyn Work>) {
+        self.gathered.push(work.urgency(), work.rows(), work, (self.stopwatch)());
+    }
+
+    /// What the next transaction begins with.
+    fn next(&mut self) -> Vec<Box<dyn Work>> {
+        self.take_in();
+        self.gathered.next((self.stopwatch)())
+    }
+
+    /// What the open transaction takes besides.
+    fn further(&mut self) -> Vec<Box<dyn Work>> {
+        self.take_in();
+        self.gathered.further()
+    }
+
+    fn is_worth_waiting(&self) -> bool {
+        self.gathered.patience((self.stopwatch)()) > 0
+    }
+
+    /// The same as [`Self::further`], after some time if need be. Empty if nobody came.
+    fn wait(&mut self) -> Vec<Box<dyn Work>> {
+        let begun = (self.stopwatch)();
+        let mut more = Vec::new();
+        while more.is_empty() {
+            let patience = Duration::from_micros(self.gathered.patience((self.stopwatch)()));
+            let Ok(work) = self.queue.recv_timeout(patience) else { break };
+            self.push(work);
+            more = self.gathered.further();
+        }
+        self.waited += (self.stopwatch)().saturating_sub(begun);
+        more
+    }
+}
+
 fn serve(mut session: Session, queue: &Receiver<Box<dyn Work>>, stopwatch: &Stopwatch, on_commit: &OnCommit) {
-    let mut gathered = Gathered::new();
+    let mut inflow = Inflow { gathered: Gathered::new(), queue, stopwatch, waited: 0 };
     let mut patience = IDLE;
     // After a failure nothing is listed until there was other work, or none for a while.
     let mut lists = true;
     loop {
-        while gathered.has_room()
-            && let Ok(work) = queue.try_recv()
-        {
-            gathered.push(work.urgency(), work.rows(), work, stopwatch());
-        }
-        let mut batch = gathered.next(stopwatch());
-        if batch.is_empty() && lists && session.listing.is_due() {
-            lists = list_by_itself(&mut session, Part::Owed);
-        } else if batch.is_empty() {
-            match queue.recv_timeout(if gathered.is_empty() { patience } else { LULL }) {
+        let mut batch = inflow.next();
+        let list = batch.is_empty() && lists && session.listing.is_due();
+        if batch.is_empty() && !list {
+            match queue.recv_timeout(if inflow.gathered.is_empty() { patience } else { LULL }) {
                 Ok(work) => {
-                    gathered.push(work.urgency(), work.rows(), work, stopwatch());
+                    inflow.push(work);
                     continue;
                 }
-                Err(_) if !gathered.is_empty() => batch = gathered.rest(),
+                Err(_) if !inflow.gathered.is_empty() => batch = inflow.gathered.rest(),
                 Err(RecvTimeoutError::Timeout) if session.listing.is_behind() => {
                     lists = list_by_itself(&mut session, Part::Idle(IDLE_ROWS));
                     patience = if lists { IDLE_PAUSE } else { IDLE };
@@ -329,9 +401,9 @@ fn serve(mut session: Session, queue: &Receiver<Box<dyn Work>>, stopwatch: &Stop
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
-        if !batch.is_empty() {
-            (patience, lists) = (IDLE, true);
-            run(&mut session, batch, stopwatch, on_commit);
+        if list || !batch.is_empty() {
+            patience = IDLE;
+            lists = run(&mut session, batch, Some(&mut inflow), stopwatch, on_commit);
         }
         let pages = session.log_pages();
         session.checkpoints.between_batches(&session.conn, pages);
@@ -352,14 +424,34 @@ fn list_by_itself(session: &mut Session, part: Part) -> bool {
     well
 }
 
-/// Makes the batch durable, or not, and answers every caller.
-fn run(session: &mut Session, mut batch: Vec<Box<dyn Work>>, stopwatch: &Stopwatch, on_commit: &OnCommit) {
+/// Makes the batch durable, or not, and answers every caller. Without a batch it is the lists that something is done for;
+/// whether that went well.
+fn run(
+    session: &mut Session,
+    mut batch: Vec<Box<dyn Work>>,
+    mut inflow: Option<&mut Inflow<'_>>,
+    stopwatch: &Stopwatch,
+    on_commit: &OnCommit,
+) -> bool {
     let begun = stopwatch();
-    let Err(fault) = session.apply_all(&mut batch) else {
-        let took = Duration::from_micros(stopwatch().saturating_sub(begun));
-        on_commit(&Commit { calls: batch.len(), rows: batch.iter().map(|work| work.rows()).sum(), took });
-        return batch.into_iter().for_each(|work| work.answer(Ok(())));
+    let for_lists = batch.is_empty();
+    let Err(fault) = session.apply_all(&mut batch, inflow.as_deref_mut()) else {
+        let waited = inflow.map_or(0, |inflow| std::mem::take(&mut inflow.waited));
+        let took = Duration::from_micros(stopwatch().saturating_sub(begun).saturating_sub(waited));
+        if !batch.is_empty() {
+            on_commit(&Commit { calls: batch.len(), rows: batch.iter().map(|work| work.rows()).sum(), took });
+        }
+        batch.into_iter().for_each(|work| work.answer(Ok(())));
+        return true;
     };
+    if let Some(inflow) = inflow {
+        inflow.waited = 0;
+    }
+    if batch.is_empty() {
+        session.roll_back();
+        within_policy("listing", Err(fault));
+        return false;
+    }
     match after_failure(fault.code().unwrap_or(0)) {
         AfterFailure::EndProcess => end_process("writing", &fault),
         AfterFailure::RefuseAll => {
@@ -373,13 +465,15 @@ fn run(session: &mut Session, mut batch: Vec<Box<dyn Work>>, stopwatch: &Stopwat
             session.roll_back();
             let mut batch = batch.into_iter();
             match (batch.next(), batch.len()) {
-                (Some(only), 0) => only.answer(Err(fault.into())),
+                (Some(only), 0) if !for_lists => only.answer(Err(fault.into())),
                 (first, _) => {
-                    first.into_iter().chain(batch).for_each(|work| run(session, vec![work], stopwatch, on_commit));
+                    let apart = |work| _ = run(session, vec![work], None, stopwatch, on_commit);
+                    first.into_iter().chain(batch).for_each(apart);
                 }
             }
         }
     }
+    true
 }
 
 /// Ends the process at once, without running anything that could write again.
