@@ -5,9 +5,6 @@
 //! receivers and the load that goes to them stand back ([`stand_back`]): what is measured should wait for what the server
 //! does about them, not for them.
 
-use std::time::Duration;
-
-use capa_webhooks_timeslice as timeslice;
 use rustix::process::{Pid, setpriority_process};
 use rustix::thread::gettid;
 
@@ -15,8 +12,6 @@ use rustix::thread::gettid;
 const LOW: i32 = 10;
 /// The usual one is 0.
 const HIGH: i32 = -10;
-/// The shortest time slice that there is. Of none the system makes the usual one.
-const SHORT: Duration = Duration::from_micros(100);
 
 /// Gives this thread, and those that it starts, a low priority.
 pub(crate) fn stand_back() {
@@ -34,7 +29,6 @@ impl Before {
         let threads = [gettid(), receiver];
         for thread in threads {
             set(thread, HIGH);
-            set_slice(thread, SHORT);
         }
         Self(threads)
     }
@@ -44,7 +38,6 @@ impl Drop for Before {
     fn drop(&mut self) {
         for thread in self.0 {
             set(thread, 0);
-            set_slice(thread, Duration::ZERO);
         }
     }
 }
@@ -53,11 +46,5 @@ fn set(thread: Pid, priority: i32) {
     // Linux sets the priority of the one thread with that id.
     if let Err(error) = setpriority_process(Some(thread), priority) {
         eprintln!("a thread of the benchmark keeps its priority, which only root may raise: {error}");
-    }
-}
-
-fn set_slice(thread: Pid, slice: Duration) {
-    if let Err(error) = timeslice::set(thread.as_raw_nonzero().get(), slice) {
-        eprintln!("a thread of the benchmark keeps its time slice: {error}");
     }
 }

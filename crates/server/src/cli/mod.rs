@@ -9,11 +9,9 @@ mod partners;
 mod serve;
 
 use crate::config::{Config, SETTINGS, Sources};
-use capa_webhooks_timeslice as timeslice;
 use clap::{Arg, ArgMatches, Command};
 use std::ffi::OsString;
 use std::process::ExitCode;
-use std::time::Duration;
 
 /// Runs the command that `arguments` name.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -93,21 +91,12 @@ fn load_config(given: &ArgMatches) -> Result<Config, String> {
     Config::load(&Sources { file: file.map(Into::into), environment, flags }).map_err(|error| error.to_string())
 }
 
-/// Of the threads that serve callers and deliver: what wakes them had better not wait until others have used up theirs. The
-/// store's writer, which they wait for, has a shorter one.
-const TIME_SLICE: Duration = Duration::from_micros(200);
-
 /// A runtime with half of the cores, because `serve` runs two. Its threads are named.
 fn runtime(threads: &str) -> Result<tokio::runtime::Runtime, String> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads((cores / 2).max(1))
         .thread_name(threads)
-        .on_thread_start(|| {
-            if let Err(error) = timeslice::set(timeslice::THIS, TIME_SLICE) {
-                tracing::warn!(%error, "a thread keeps the usual time slice");
-            }
-        })
         .enable_all()
         .build()
         .map_err(|error| format!("the runtime cannot start: {error}"))

@@ -20,7 +20,6 @@ use super::search::{Search, Shape};
 use crate::Error;
 use capa_webhooks_core::id::{LifeId, NotificationKey, PartnerId};
 use capa_webhooks_core::notification::Status;
-use capa_webhooks_timeslice as timeslice;
 use rusqlite::Connection;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -30,9 +29,6 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
-/// Of the thread: what wakes it, a call or the disk, is what somebody waits for. The copying of the log beside it kept it from
-/// running for 1 to 2 ms several times a second.
-const TIME_SLICE: Duration = Duration::from_micros(100);
 /// With nothing new for so long, a transaction is begun for the little that nobody waits for.
 const LULL: Duration = Duration::from_millis(2);
 /// After so long without work the writer begins to list what is not listed yet, and to merge what is to be merged.
@@ -56,9 +52,6 @@ impl Writer {
         let (sender, receiver) = channel();
         let thread = std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || {
             let _guard = EndOnPanic;
-            if let Err(error) = timeslice::set(timeslice::THIS, TIME_SLICE) {
-                tracing::warn!(%error, "the writer's thread keeps the usual time slice");
-            }
             serve(session, &receiver, &stopwatch, &on_commit);
         })?;
         Ok(Self { work: Some(sender), thread: Some(thread) })
