@@ -155,6 +155,11 @@ impl Listing {
         self.written < self.run.len() || self.waiting_committed > 0 || self.search.is_behind()
     }
 
+    /// Whether the open transaction has ended a run, which must not be begun anew before the commit: it would be searched twice.
+    pub(super) fn has_ended_run(&self) -> bool {
+        !self.run.is_empty() && self.written == self.run.len()
+    }
+
     /// Whether the notification is listed, as far as the open transaction has come.
     pub(super) fn holds(&self, conn: &Connection, key: NotificationKey, seq: i64) -> Result<bool, Fault> {
         if seq <= self.listed_to {
@@ -372,6 +377,18 @@ mod tests {
         assert!(listing.is_due());
         assert_eq!(list(&mut listing, Part::Owed), 1);
         assert!(!listing.is_due());
+    }
+
+    #[test]
+    fn a_run_has_ended_until_the_commit() {
+        let mut conn = Connection::open_in_memory().unwrap();
+        let mut listing = filled(&mut conn, 32);
+        for (rows, ended) in [(31, false), (1, true)] {
+            listing.list_some(&conn, (&mut Counters::default(), &mut Recent::default()), Part::Idle(rows)).unwrap();
+            assert_eq!(listing.has_ended_run(), ended);
+        }
+        listing.committed();
+        assert!(!listing.has_ended_run());
     }
 
     #[test]

@@ -263,6 +263,10 @@ impl Session {
         let (mut applied, mut rows) = (0, 0);
         if batch.is_empty() {
             self.listing.list_some(&self.conn, (&mut self.counters, &mut self.recent), Part::Owed)?;
+            // Whoever comes may have all listed that there is.
+            if self.listing.has_ended_run() {
+                inflow = None;
+            }
         }
         loop {
             for work in &mut batch[applied..] {
