@@ -233,6 +233,8 @@ async fn an_operator_can_add_to_the_catalogue() {
     let world = World::with_file(file).await;
     let partner = world.partner().await;
     partner.publish(&json!({"type": "KYC", "event": "EXPIRED_KYC", "externalUserId": "u"})).await;
+    // Or they might arrive in another order.
+    partner.endpoint.delivery(1).await;
     let card =
         json!({"type": "CARD", "event": "CARD_ISSUED", "externalUserId": "u", "cardId": "c", "brand": "x", "more": 1});
     partner.publish(&card).await;
