@@ -116,8 +116,10 @@ mod tests {
         }
     }
 
+    // One test, not one for each: whether an event is logged at all is kept once for the process, so a second thread at
+    // the door, with no log of its own, could switch it off for this one.
     #[test]
-    fn the_log_tells_when_it_closes_and_opens_and_nothing_between() {
+    fn each_reason_is_on_its_own_and_the_log_tells_when_it_closes_and_opens_and_nothing_between() {
         let lines = Lines::default();
         let writer = lines.clone();
         let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
@@ -134,10 +136,7 @@ mod tests {
         assert!(log.contains("slow_store"), "{log}");
         assert!(metrics.encode().contains("capa_webhooks_closed{kind=\"slow_store\"} 1"));
         assert!(metrics.encode().contains("capa_webhooks_closed{kind=\"disk_reserve\"} 0"));
-    }
 
-    #[test]
-    fn each_reason_is_on_its_own() {
         let door = Door::new(Arc::default());
         assert_eq!(door.reason(), None);
         for reason in Reason::ALL {
