@@ -1,6 +1,7 @@
 //! Healthy partners beside dead ones: nine of ten partners have a receiver that fails, in five ways in equal shares.
 //!
-//! Every partner is offered the same rate of events, in both kinds of round; in one kind the dead ones get none. The
+//! Every partner is offered the same rate of events; in one kind of round the dead ones get none, in another they are as
+//! healthy as the others, so that what their events cost can be told from what their deaths cost. The
 //! total is far below what the product takes flat out, so that what shows is not a lack of capacity but whether dead
 //! receivers hold up healthy ones. The load lasts longer than an attempt's time-out.
 
@@ -32,6 +33,29 @@ const MARGIN: Duration = Duration::from_secs(2);
 const ASKED_RATE: f64 = 0.9;
 const ASKED_LATENCY: f64 = 1.5;
 
+/// What becomes of the partners that are not measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Others {
+    /// They get no events.
+    Idle,
+    /// They answer.
+    Healthy,
+    /// Their receivers fail.
+    Dead,
+}
+
+impl Others {
+    const ALL: [Self; 3] = [Self::Idle, Self::Healthy, Self::Dead];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Idle => "others idle",
+            Self::Healthy => "others healthy",
+            Self::Dead => "others dead",
+        }
+    }
+}
+
 /// Runs the scenario.
 pub(super) async fn run(env: &mut Env) -> Result<Section> {
     let partners = env.sizes.partners;
@@ -40,45 +64,59 @@ pub(super) async fn run(env: &mut Env) -> Result<Section> {
         "dead",
         "Dead receivers",
         format!(
-            "{healthy} healthy partners beside {} whose receivers refuse, hang, send a byte a second, answer 500, or reset, in \
-             equal shares. Open loop, {RATE} events/s for each partner, {} events/s in all; {} s of load before the {} s that \
-             are measured. Figures are those of the healthy ones.",
+            "{healthy} healthy partners beside {} others, which get no events (idle), are as healthy, or are dead: their receivers \
+             refuse, hang, send a byte a second, answer 500, or reset, in equal shares. Open loop, {RATE} events/s for each \
+             partner, {} events/s in all; {} s of load before the {} s that are measured. Figures are those of the first.",
             partners - healthy,
             grouped(RATE * partners as f64),
             env.sizes.long.as_secs_f64(),
             env.sizes.long.as_secs_f64()
         ),
     );
-    let mut found: [Vec<Measured>; 2] = [Vec::new(), Vec::new()];
+    let mut found: [Vec<Measured>; 3] = Default::default();
     for number in 1..=env.sizes.rounds {
-        for which in if turned(number) { [1, 0] } else { [0, 1] } {
+        let mut order = Others::ALL;
+        if turned(number) {
+            order.reverse();
+        }
+        for others in order {
             let measure = async |env: &mut Env| {
-                let (round, lost) = round(env, which == 1).await?;
-                section.note(&format!("events of dead partners, round {number}"), lost, 0);
+                let (round, lost) = round(env, others).await?;
+                section.note(&format!("events of the others, round {number}"), lost, 0);
                 Ok(round)
             };
             let round = env.calm(Calm::for_rates(env.sizes.taken), |round| round, measure).await?;
-            tell(number, env.sizes.rounds, ["dead ones idle", "dead ones loaded"][which], &round);
-            found[which].push(round);
+            tell(number, env.sizes.rounds, others.as_str(), &round);
+            found[others as usize].push(round);
         }
     }
-    let series = [("without", &found[0][..]), ("with dead ones", &found[1][..])];
+    let series = Others::ALL.map(|others| (others.as_str(), &found[others as usize][..]));
     section.add_measured_without(&["cpuPerEvent", "writtenPerEvent"], "healthy partners", &series);
     let table = &section.tables[0];
-    let (rate, latency) = (table.ratio("deliveredPerSecond", 1, 0), table.ratio("endToEndP99", 1, 0));
-    section.ask("events/s to healthy partners, with to without", rate, Asked::AtLeast(ASKED_RATE), times_text);
-    section.ask("their end to end p99, with to without", latency, Asked::AtMost(ASKED_LATENCY), times_text);
+    let rate = table.ratio("deliveredPerSecond", Others::Dead as usize, Others::Idle as usize);
+    let latency = [Others::Idle, Others::Healthy]
+        .map(|others| (others, table.ratio("endToEndP99", Others::Dead as usize, others as usize)));
+    section.ask(
+        "events/s to healthy partners, others dead to others idle",
+        rate,
+        Asked::AtLeast(ASKED_RATE),
+        times_text,
+    );
+    for (others, latency) in latency {
+        let what = format!("their end to end p99, others dead to {}", others.as_str());
+        section.ask(what, latency, Asked::AtMost(ASKED_LATENCY), times_text);
+    }
     let rows: &[&str] = &["endToEndP50", "endToEndP99"];
-    section.plots = vec![Plot { file: "dead-latency", title: "Healthy partners beside dead ones", rows }];
+    section.plots = vec![Plot { file: "dead-latency", title: "Healthy partners beside others", rows }];
     Ok(section)
 }
 
-/// One round on a fresh server. Also gives how many accepted events of dead partners the store does not hold.
-async fn round(env: &mut Env, loaded: bool) -> Result<(Measured, u64)> {
+/// One round on a fresh server. Also gives how many accepted events of the other partners the store does not hold.
+async fn round(env: &mut Env, others: Others) -> Result<(Measured, u64)> {
     let partners = env.sizes.partners;
     let home = Home::new(&env.directory)?;
     let mut filler = Filler::open(&home).await?;
-    filler.partners((0..partners).map(|number| url(&env.bench.sink, number))).await?;
+    filler.partners((0..partners).map(|number| url(&env.bench.sink, number, others))).await?;
     filler.close().await?;
     let (healthy, dead): (Vec<usize>, Vec<usize>) = (0..partners).partition(|number| number % HEALTHY == 0);
     let ids =
@@ -95,7 +133,7 @@ async fn round(env: &mut Env, loaded: bool) -> Result<(Measured, u64)> {
     };
     let _before = Before::others(env.bench.sink.thread);
     let measured = env.bench.measured(&mut subject, healthy);
-    if !loaded {
+    if others == Others::Idle {
         return Ok((measured.await?, 0));
     }
     let (measured, published) = tokio::join!(measured, load::run_aside(plan));
@@ -109,9 +147,12 @@ async fn round(env: &mut Env, loaded: bool) -> Result<(Measured, u64)> {
 }
 
 /// The receiver of the partner with this number.
-fn url(sink: &Sink, number: usize) -> String {
+fn url(sink: &Sink, number: usize, others: Others) -> String {
     if number.is_multiple_of(HEALTHY) {
         return sink.url(Manner::Healthy);
+    }
+    if others == Others::Healthy {
+        return sink.url(Manner::Aside);
     }
     // The healthy ones are left out of the count, so that the shares of the dead are equal.
     let dead = number - number / HEALTHY - 1;
@@ -133,7 +174,7 @@ mod tests {
         let sink = Sink::start((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         let mut counts = BTreeMap::<String, usize>::new();
         for number in 0..1_000 {
-            *counts.entry(url(&sink, number)).or_default() += 1;
+            *counts.entry(url(&sink, number, Others::Dead)).or_default() += 1;
         }
         assert_eq!(counts.remove(&sink.url(Manner::Healthy)), Some(100));
         assert_eq!(counts.into_values().collect::<Vec<_>>(), [180; 5]);

@@ -18,6 +18,8 @@ const DRIP: Duration = Duration::from_secs(1);
 pub(crate) enum Manner {
     /// Answers 200 at once, and is counted.
     Healthy,
+    /// Answers 200 at once, and is not counted.
+    Aside,
     /// Takes the request and never answers.
     Hang,
     /// Answers 200, and sends its body at one byte a second.
@@ -34,6 +36,7 @@ impl Manner {
     /// What a request asks for. Every path that names no other manner is healthy.
     pub(super) fn of(request: &Message<'_>) -> Self {
         match request.path() {
+            b"/aside" => Self::Aside,
             b"/hang" => Self::Hang,
             b"/drip" => Self::Drip,
             b"/fail" => Self::Fail,
@@ -47,6 +50,7 @@ impl Manner {
     pub(crate) const fn path(self) -> &'static str {
         match self {
             Self::Healthy => "/",
+            Self::Aside => "/aside",
             Self::Hang => "/hang",
             Self::Drip => "/drip",
             Self::Fail => "/fail",

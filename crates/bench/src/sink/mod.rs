@@ -35,7 +35,8 @@ const POLL: Duration = Duration::from_millis(5);
 /// Receive events and count them until Ctrl-C.
 #[derive(clap::Args)]
 #[command(
-    after_help = "The path of a partner's URL says how its receiver behaves:\n  /hang   takes the request, never answers\n  \
+    after_help = "The path of a partner's URL says how its receiver behaves:\n  /aside  answers 200 at once, and is not \
+                  counted\n  /hang   takes the request, never answers\n  \
                   /drip   answers 200 and sends the body at a byte a second\n  /fail   answers 500\n  /reset  resets the \
                   connection\n  all others answer 200 at once, and are counted\n\n\
                   Example:\n  capa-webhooks-bench sink --listen 127.0.0.1:9999"
@@ -191,6 +192,7 @@ async fn serve(mut stream: TcpStream, shared: &Shared) -> Result<()> {
                     shared.arrivals.lock().unwrap_or_else(PoisonError::into_inner).record(&request);
                     answers.extend_from_slice(ANSWER);
                 }
+                Manner::Aside => answers.extend_from_slice(ANSWER),
                 // Whatever a bad receiver does to its connection, the sender may already have turned away from it.
                 Manner::Fail => drop(manner::fail(&mut stream).await),
                 Manner::Hang => {
@@ -266,12 +268,13 @@ mod tests {
     async fn one_sink_plays_every_receiver() {
         let sink = Sink::start((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         assert!(ask(sink.address, "/", 12).await.unwrap().starts_with("HTTP/1.1 200"));
+        assert!(ask(sink.address, "/aside", 12).await.unwrap().starts_with("HTTP/1.1 200"));
         assert!(ask(sink.address, "/fail", 12).await.unwrap().starts_with("HTTP/1.1 500"));
         assert_eq!(ask(sink.address, "/reset", 12).await, None);
         let dripped = ask(sink.address, "/drip", manner::DRIP_HEAD.len() + 1).await.unwrap();
         assert!(dripped.len() < manner::DRIP_HEAD.len() + 3_600, "a body that never ends in time");
         assert!(TcpStream::connect(sink.refusing).await.is_err());
-        assert_eq!(sink.arrivals().requests, 1, "only the healthy receiver counts");
+        assert_eq!(sink.arrivals().requests, 1, "only what is measured counts");
     }
 
     #[tokio::test]
