@@ -15,7 +15,8 @@ use super::counters::HOUR;
 use super::detail::{oldest_pending, summary};
 use super::fault::Fault;
 use super::rows::{corrupt, moment, partner_keys, sql_count};
-use super::search;
+use super::writer::Writer;
+use super::{pending, search};
 use crate::seal::PartnerKeys;
 use crate::{Backlog, Error, ListPage, ListQuery, PageStart};
 use capa_webhooks_core::id::{NotificationId, NotificationKey};
@@ -70,9 +71,13 @@ impl SqliteStore {
     }
 
     pub(super) async fn count_backlog(&self) -> Result<Backlog, Error> {
+        let counted = self.writer.as_ref().map(Writer::pending);
         self.readers
-            .read(|tx| {
-                let pending = tx.prepare_cached("SELECT count(*) FROM queue")?.query_row([], |row| row.get(0))?;
+            .read(move |tx| {
+                let pending = match counted {
+                    Some(pending) => pending,
+                    None => u64::try_from(pending::count(tx)?).unwrap_or(0),
+                };
                 Ok(Backlog { pending, oldest: oldest_pending(tx)? })
             })
             .await

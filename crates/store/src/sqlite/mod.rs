@@ -11,6 +11,7 @@
 //! | `claim.rs`, `retry.rs`, `lives.rs` | who makes the next attempt |
 //! | `partners.rs`, `keys.rs`, `erase.rs` | partners |
 //! | `listing.rs`, `counters.rs`, `search/` | what lists read, a little behind |
+//! | `pending.rs` | how many are pending |
 //! | `list.rs`, `detail.rs` | questions |
 //! | `expire.rs`, `examine.rs` | housekeeping |
 //! | `copy.rs` | one end of a copy to the other engine, or from it |
@@ -35,6 +36,7 @@ mod listing;
 mod lives;
 mod open;
 mod partners;
+mod pending;
 mod readers;
 mod recent;
 mod record;

@@ -15,6 +15,7 @@ use super::fault::{AfterFailure, Fault, after_failure};
 use super::gather::{Gathered, Urgency};
 use super::listing::{Listing, Part, Unlisted};
 use super::open::{BUSY_TIMEOUT, Commit};
+use super::pending::{Committed, Pending};
 use super::recent::Recent;
 use super::search::{Search, Shape};
 use crate::Error;
@@ -45,16 +46,23 @@ type OnCommit = Arc<dyn Fn(&Commit) + Send + Sync>;
 pub(super) struct Writer {
     work: Option<Sender<Box<dyn Work>>>,
     thread: Option<JoinHandle<()>>,
+    pending: Committed,
 }
 
 impl Writer {
     pub(super) fn start(session: Session, stopwatch: Stopwatch, on_commit: OnCommit) -> std::io::Result<Self> {
         let (sender, receiver) = channel();
+        let pending = session.pending.committed_count();
         let thread = std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || {
             let _guard = EndOnPanic;
             serve(session, &receiver, &stopwatch, &on_commit);
         })?;
-        Ok(Self { work: Some(sender), thread: Some(thread) })
+        Ok(Self { work: Some(sender), thread: Some(thread), pending })
+    }
+
+    /// How many notifications are pending.
+    pub(super) fn pending(&self) -> u64 {
+        self.pending.get()
     }
 
     /// Has `apply` applied and made durable, and gives its answer. `apply` may run again after a failed batch, so it
@@ -135,6 +143,7 @@ pub(super) struct Session {
     listing: Listing,
     counters: Counters,
     recent: Recent,
+    pending: Pending,
 }
 
 impl Session {
@@ -158,8 +167,21 @@ impl Session {
             |row| row.get(0),
         )?;
         let listing = Listing::load(&conn, run_length, Search::new(search))?;
+        let pending = Pending::load(&conn)?;
         let (partners, lives, counters, recent) = <_>::default();
-        Ok(Self { conn, seq, log_pages, checkpoints, wipe_log: false, partners, lives, listing, counters, recent })
+        Ok(Self {
+            conn,
+            seq,
+            log_pages,
+            checkpoints,
+            wipe_log: false,
+            partners,
+            lives,
+            listing,
+            counters,
+            recent,
+            pending,
+        })
     }
 
     /// The next notification's place in the order of commits.
@@ -203,6 +225,7 @@ impl Session {
 
     /// To be called with every notification that is written.
     pub(super) fn accepted(&mut self, row: Unlisted, status: Status) {
+        self.pending.moved(None, Some(status));
         self.recent.accepted(row.key, row.seq, status);
         self.listing.accepted(row);
     }
@@ -220,6 +243,7 @@ impl Session {
         from: Status,
         to: Option<Status>,
     ) -> Result<(), Fault> {
+        self.pending.moved(Some(from), to);
         self.recent.moved(key, to);
         self.counters.moved(&self.conn, &self.listing, (key, seq), from, to)
     }
@@ -255,6 +279,7 @@ impl Session {
         self.listing.rolled_back();
         self.counters.rolled_back();
         self.recent.rolled_back();
+        self.pending.rolled_back();
     }
 
     /// Applies the batch, or does something for the lists if it is empty, and what comes while nobody waits for it.
@@ -299,6 +324,7 @@ impl Session {
         self.counters.write(&self.conn)?;
         self.commit()?;
         self.listing.committed();
+        self.pending.committed();
         Ok(())
     }
 
