@@ -21,14 +21,14 @@ use std::sync::{Arc, PoisonError};
 
 /// Rows are taken so many in a transaction: each lies in another page, and accepts wait for as long as they are written.
 const SLICE: usize = 16;
-/// After so many partners looked at and payloads read, together, a read ends. A partner is looked at whole.
+/// After so many partners looked at and rows read, together, a read ends.
 const STEPS: usize = 32;
 
 impl SqliteStore {
     pub(super) async fn claim_due(&self, claim: Claim) -> Result<Claimed, Error> {
         let life = claim.life;
         let last = *self.served_last.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut look = Look { claim, last, at: last, wrapped: last.is_none(), claimed: Claimed::default(), bytes: 0 };
+        let mut look = Look::after(last, claim);
         let found = loop {
             let ring = Arc::clone(&self.ring);
             let (so_far, through) = self
@@ -105,8 +105,10 @@ struct Look {
     claim: Claim,
     /// The partner that it began after.
     last: Option<PartnerId>,
-    /// The partner that it is at.
+    /// The last partner that it is through with.
     at: Option<PartnerId>,
+    /// Where it is with the next one, if it has begun with it.
+    within: Option<Within>,
     /// Whether it has begun anew at the first partner.
     wrapped: bool,
     /// What it has found so far.
@@ -114,55 +116,87 @@ struct Look {
     bytes: usize,
 }
 
+/// Where a look is within a partner's rows.
+#[derive(Debug, Clone, Copy)]
+struct Within {
+    partner: PartnerId,
+    /// The last row that was read.
+    due: i64,
+    id: [u8; 16],
+    /// How many there were.
+    rows: usize,
+}
+
 impl Look {
+    fn after(last: Option<PartnerId>, claim: Claim) -> Self {
+        let claimed = Claimed::default();
+        Self { claim, last, at: last, within: None, wrapped: last.is_none(), claimed, bytes: 0 }
+    }
+
     /// Looks at some more partners; whether that was all.
     fn go_on(&mut self, conn: &Connection, ring: &Keyring) -> Result<bool, Fault> {
         let mut steps = 0;
         while steps < STEPS {
-            let Some(partner) = next_partner(conn, self.at)? else {
-                if self.wrapped {
-                    return Ok(true);
-                }
-                (self.at, self.wrapped) = (None, true);
-                continue;
+            let within = match self.within.take() {
+                Some(within) => within,
+                None => match next_partner(conn, self.at)? {
+                    // Once around: back where the look began.
+                    Some(partner) if self.wrapped && self.last.is_some_and(|last| partner > last) => return Ok(true),
+                    Some(partner) => Within { partner, due: i64::MIN, id: [0; 16], rows: 0 },
+                    None if self.wrapped => return Ok(true),
+                    None => {
+                        (self.at, self.wrapped) = (None, true);
+                        continue;
+                    }
+                },
             };
-            // Once around: back where the look began.
-            if self.wrapped && self.last.is_some_and(|last| partner > last) {
-                return Ok(true);
-            }
-            self.at = Some(partner);
-            let before = self.claimed.jobs.len();
-            self.look_at(conn, ring, partner)?;
+            let after = self.look_at(conn, ring, within, STEPS - steps)?;
             if self.claimed.more {
                 return Ok(true);
             }
-            steps += 1 + self.claimed.jobs.len() - before;
+            steps += 1 + after.map_or(0, |after| after.rows - within.rows);
+            self.within = after;
+            if after.is_none() {
+                self.at = Some(within.partner);
+            }
         }
         Ok(false)
     }
 
-    fn look_at(&mut self, conn: &Connection, ring: &Keyring, partner: PartnerId) -> Result<(), Fault> {
+    /// Looks at up to `most` rows more; where it then is, unless that was all.
+    fn look_at(
+        &mut self,
+        conn: &Connection,
+        ring: &Keyring,
+        mut within: Within,
+        most: usize,
+    ) -> Result<Option<Within>, Fault> {
         let Self { claim, claimed, bytes, .. } = self;
-        let room = claim.rooms.get(&partner).copied().unwrap_or(claim.room);
+        let partner = within.partner;
+        let room = claim.rooms.get(&partner).copied().unwrap_or(claim.room).saturating_sub(within.rows);
         let rest = claim.total.saturating_sub(claimed.jobs.len());
         // One row more than `total` allows tells whether something is left.
-        let limit = room.min(rest + 1);
+        let left = room.min(rest + 1);
+        let limit = left.min(most);
         if limit == 0 {
-            return Ok(());
+            return Ok(None);
         }
         let keys = partner_keys(conn, ring, partner)?;
         let mut statement = conn.prepare_cached(
             "SELECT id, cycle, number, due, seq FROM queue INDEXED BY queue_unowned
-             WHERE partner = ?1 AND owner IS NULL AND blocked = 0 AND due <= ?2 ORDER BY due, id LIMIT ?3",
+             WHERE partner = ?1 AND owner IS NULL AND blocked = 0 AND due <= ?2 AND (due, id) > (?3, ?4)
+             ORDER BY due, id LIMIT ?5",
         )?;
-        let mut rows = statement.query((partner.as_bytes(), claim.until.as_millis(), sql_count(limit)))?;
+        let (until, since) = (claim.until.as_millis(), within);
+        let mut rows = statement.query((partner.as_bytes(), until, since.due, since.id, sql_count(limit)))?;
         while let Some(row) = rows.next()? {
             if claimed.jobs.len() == claim.total {
                 claimed.more = true;
-                return Ok(());
+                return Ok(None);
             }
-            let key = NotificationKey { partner, id: NotificationId::from_bytes(row.get(0)?) };
-            let turn = Turn { cycle: row.get(1)?, number: row.get(2)?, due: moment(row.get(3)?) };
+            (within.id, within.due, within.rows) = (row.get(0)?, row.get(3)?, within.rows + 1);
+            let key = NotificationKey { partner, id: NotificationId::from_bytes(within.id) };
+            let turn = Turn { cycle: row.get(1)?, number: row.get(2)?, due: moment(within.due) };
             let body = match &keys {
                 Some(keys) => payload(conn, keys, key, row.get(4)?),
                 None => Err(corrupt("partners", "data_key", partner).into()),
@@ -172,7 +206,7 @@ impl Look {
                     let job = Job { key, turn, body };
                     if !claimed.jobs.is_empty() && *bytes + job.weight() > claim.bytes {
                         claimed.more = true;
-                        return Ok(());
+                        return Ok(None);
                     }
                     *bytes += job.weight();
                     claimed.jobs.push(job);
@@ -184,7 +218,8 @@ impl Look {
                 Err(fault) => return Err(fault),
             }
         }
-        Ok(())
+        let through = within.rows - since.rows < limit || limit == left;
+        Ok((!through).then_some(within))
     }
 }
 
