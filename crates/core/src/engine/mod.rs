@@ -10,8 +10,7 @@
 //! * A lane begins by asking for its partner's own limits ([`Action::Limits`]), so that not even the first attempts break
 //!   them.
 //! * Lanes share the slots by the time that they hold them (`fairness`), and none has more in flight than its receiver
-//!   bears (`adapt`) or its rate limit allows (`rate`), so no partner can use up the slots of another. Nor does one start
-//!   all that it may at once (`pace`).
+//!   bears (`adapt`) or its rate limit allows (`rate`), so no partner can use up the slots of another.
 //! * Memory is bounded, in all and for each lane (`memory`): what has no room is given up ([`Action::Release`]) and
 //!   claimed back later; retries due later than [`Limits::near`] are not kept. Outcomes that are not recorded yet are
 //!   bounded too, so that a store that stalls stops the sending.
@@ -23,7 +22,6 @@ mod fairness;
 mod flight;
 mod lane;
 mod memory;
-mod pace;
 mod rate;
 pub mod words;
 
@@ -182,7 +180,7 @@ pub struct Engine {
     lanes: BTreeMap<PartnerId, Lane>,
     /// The slots, and the lanes that wait for one.
     fairness: Fairness,
-    /// Lanes that wait for their rate limit or their pace.
+    /// Lanes that wait for their rate limit.
     resting: BTreeSet<(Timestamp, PartnerId)>,
     timers: BTreeMap<(Timestamp, NotificationKey), Job>,
     in_flight: HashMap<NotificationKey, Flight>,
