@@ -170,7 +170,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_dead_are_dead_in_equal_shares() {
+    async fn the_dead_are_dead_in_equal_shares_and_the_healthy_all_answer() {
         let sink = Sink::start((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         let mut counts = BTreeMap::<String, usize>::new();
         for number in 0..1_000 {
@@ -178,5 +178,7 @@ mod tests {
         }
         assert_eq!(counts.remove(&sink.url(Manner::Healthy)), Some(100));
         assert_eq!(counts.into_values().collect::<Vec<_>>(), [180; 5]);
+        let aside = (0..1_000).filter(|number| url(&sink, *number, Others::Healthy) == sink.url(Manner::Aside));
+        assert_eq!(aside.count(), 900);
     }
 }

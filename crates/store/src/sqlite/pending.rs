@@ -1,5 +1,8 @@
 //! How many notifications are pending, kept in memory: to count the queue with a million rows would keep a processor for
 //! some 40 ms, and the backlog is looked at every few seconds.
+//!
+//! It is the number of rows in `queue` as of the last commit, counted once when the store is opened for serving, and then
+//! changed with every status that changes. It is not stored, and a read under way may see a queue that is a little older.
 
 use capa_webhooks_core::notification::Status;
 use rusqlite::Connection;
@@ -14,7 +17,7 @@ pub(super) struct Pending {
 }
 
 /// The count as of the last commit, for whoever asks. Clones share one.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Committed(Arc<AtomicI64>);
 
 impl Committed {
