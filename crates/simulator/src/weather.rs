@@ -75,6 +75,7 @@ fn limits(random: &mut Random, long: bool) -> Limits {
     // One by itself: limits that this file does not know keep their defaults, whether there are any or not.
     let mut limits = Limits {
         lane_in_flight: random.between(1, 6),
+        lane_burst: 2,
         lane_jobs: random.one_of(&[2, 4, 16, 4096]),
         in_flight: random.one_of(&[2, 6, 512]),
         bytes: random.one_of(&[2_000, 6_000, 64 << 20]),

@@ -54,7 +54,7 @@ pub(super) enum Place {
     Out,
     /// It waits for a slot.
     Waiting(Turn),
-    /// It waits for this moment, when its rate limit allows the next attempt.
+    /// It waits for this moment, when its rate limit and its pace allow the next attempt.
     Resting(Timestamp),
 }
 

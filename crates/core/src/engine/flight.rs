@@ -56,14 +56,11 @@ impl Engine {
             let Place::Waiting(turn) = lane.place else { break };
             lane.place = Place::Out;
             // A lane waits only while it has a job ready; one that has none must not take a slot with it.
-            let Some(job) = lane.pop() else {
+            let Some(job) = lane.start(now) else {
                 self.fairness.leave(turn);
                 continue;
             };
             self.fairness.start(turn);
-            if let Some(bucket) = &mut lane.bucket {
-                bucket.take();
-            }
             let charged = lane.average;
             lane.account = lane.account.saturating_add(charged);
             self.in_flight.insert(job.key, Flight { job: job.clone(), started: now, charged });
@@ -176,7 +173,7 @@ impl Engine {
             lane.standing = stands;
         }
         let wants = lane.wants_slot();
-        let rests = lane.bucket.as_mut().filter(|_| wants).and_then(|bucket| bucket.next(now));
+        let rests = if wants { lane.rests(now) } else { None };
         match lane.place {
             Place::Waiting(turn)
                 if wants && rests.is_none() && !self.fairness.moves(turn, stands, in_flight > 0, lane.account) =>

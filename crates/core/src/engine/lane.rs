@@ -1,7 +1,9 @@
 //! A lane: what one partner has in memory, and what is known about its receiver.
 
+use super::Limits;
 use super::adapt::Adapt;
 use super::fairness::{Place, Standing, cost};
+use super::pace::Pace;
 use super::rate::Bucket;
 use super::words::{Health, Job, LaneLimits};
 use crate::outcome::{Answer, FailureKind, Verdict};
@@ -37,6 +39,7 @@ pub(super) struct Lane {
     limited: bool,
     pub(super) adapt: Adapt,
     pub(super) bucket: Option<Bucket>,
+    pace: Pace,
     pub(super) place: Place,
     /// As counted by [`super::fairness::Fairness`].
     pub(super) standing: Standing,
@@ -73,7 +76,7 @@ pub(super) struct Memory {
 }
 
 impl Lane {
-    pub(super) fn new(max_in_flight: usize) -> Self {
+    pub(super) fn new(limits: &Limits) -> Self {
         Self {
             first: VecDeque::new(),
             retries: VecDeque::new(),
@@ -81,8 +84,9 @@ impl Lane {
             retries_in_flight: 0,
             contested: 0,
             limited: false,
-            adapt: Adapt::new(max_in_flight),
+            adapt: Adapt::new(limits.lane_in_flight),
             bucket: None,
+            pace: Pace::new(limits.lane_burst),
             place: Place::Out,
             standing: Standing::New,
             account: 0,
@@ -120,10 +124,20 @@ impl Lane {
         self.limited && self.in_flight() < self.adapt.limit() && !(self.first.is_empty() && self.retries.is_empty())
     }
 
-    /// Takes the job that goes next, of the class whose turn it is.
-    pub(super) fn pop(&mut self) -> Option<Job> {
+    /// Until when the lane rests, if it has to: for its rate limit, or for its pace.
+    pub(super) fn rests(&mut self, now: Timestamp) -> Option<Timestamp> {
+        let rate = self.bucket.as_mut().and_then(|bucket| bucket.next(now));
+        rate.max(self.pace.next(now, self.adapt.limit(), self.average))
+    }
+
+    /// Takes the job that goes next, of the class whose turn it is, to be started now.
+    pub(super) fn start(&mut self, now: Timestamp) -> Option<Job> {
         let job = if self.is_turn_of_retry() { self.retries.pop_front() } else { self.first.pop_front() }?;
         *self.class(&job) += 1;
+        if let Some(bucket) = &mut self.bucket {
+            bucket.take();
+        }
+        self.pace.start(now);
         Some(job)
     }
 
@@ -251,12 +265,12 @@ mod tests {
 
     #[test]
     fn each_class_has_its_slots_while_both_wait() {
-        let mut lane = Lane::new(32);
-        lane.obey(LaneLimits::default(), 32, Timestamp::from_millis(0));
+        let (mut lane, now) = (Lane::new(&Limits { lane_burst: 32, ..Limits::default() }), Timestamp::from_millis(0));
+        lane.obey(LaneLimits::default(), 32, now);
         while lane.adapt.limit() < 32 {
             lane.adapt.acknowledged(lane.adapt.limit());
         }
-        let turn = Turn::first(Timestamp::from_millis(0));
+        let turn = Turn::first(now);
         let key = NotificationKey { partner: PartnerId::from_bytes([1; 16]), id: NotificationId::from_bytes([1; 16]) };
         let job = |number| Job { key, turn: Turn { number, ..turn }, body: bytes::Bytes::new() };
         for _ in 0..200 {
@@ -264,13 +278,13 @@ mod tests {
             lane.push(job(2));
         }
         while lane.wants_slot() {
-            lane.pop().unwrap();
+            lane.start(now).unwrap();
         }
         assert_eq!((lane.first_in_flight, lane.retries_in_flight), (24, 8));
         for hangs in [1, 2] {
             for _ in 0..20 {
                 lane.end(&job(3 - hangs));
-                assert_eq!(lane.pop().unwrap().turn.number, 3 - hangs, "the other class hangs and has its share");
+                assert_eq!(lane.start(now).unwrap().turn.number, 3 - hangs, "the other class hangs and has its share");
             }
         }
     }

@@ -58,7 +58,7 @@ impl Engine {
         }
         let lane = self.lanes.entry(partner).or_insert_with(|| {
             actions.push(Action::Limits(partner));
-            Lane::new(self.limits.lane_in_flight)
+            Lane::new(&self.limits)
         });
         lane.memory.jobs += 1;
         lane.memory.bytes += weight;

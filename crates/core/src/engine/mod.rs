@@ -10,7 +10,8 @@
 //! * A lane begins by asking for its partner's own limits ([`Action::Limits`]), so that not even the first attempts break
 //!   them.
 //! * Lanes share the slots by the time that they hold them (`fairness`), and none has more in flight than its receiver
-//!   bears (`adapt`) or its rate limit allows (`rate`), so no partner can use up the slots of another.
+//!   bears (`adapt`) or its rate limit allows (`rate`), so no partner can use up the slots of another. Nor does one start
+//!   all that it may at once (`pace`).
 //! * Memory is bounded, in all and for each lane (`memory`): what has no room is given up ([`Action::Release`]) and
 //!   claimed back later; retries due later than [`Limits::near`] are not kept. Outcomes that are not recorded yet are
 //!   bounded too, so that a store that stalls stops the sending.
@@ -22,6 +23,7 @@ mod fairness;
 mod flight;
 mod lane;
 mod memory;
+mod pace;
 mod rate;
 pub mod words;
 
@@ -43,6 +45,8 @@ use words::{Attempt, Happened, Health, Job, LaneLimits, Record, Recorded};
 pub struct Limits {
     /// The most attempts in flight for one partner that has no limit of its own. How many there are is found out.
     pub lane_in_flight: usize,
+    /// Attempts that a lane may start within a millisecond, however long its receiver takes to answer.
+    pub lane_burst: usize,
     /// Jobs in memory for one partner, in flight included. Their bytes are bounded too, by a share of what is free.
     pub lane_jobs: usize,
     /// Attempts in flight in all: the slots.
@@ -63,6 +67,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             lane_in_flight: 32,
+            lane_burst: 4,
             lane_jobs: 4096,
             in_flight: 512,
             bytes: 64 * 1024 * 1024,
@@ -180,7 +185,7 @@ pub struct Engine {
     lanes: BTreeMap<PartnerId, Lane>,
     /// The slots, and the lanes that wait for one.
     fairness: Fairness,
-    /// Lanes that wait for their rate limit.
+    /// Lanes that wait for their rate limit or their pace.
     resting: BTreeSet<(Timestamp, PartnerId)>,
     timers: BTreeMap<(Timestamp, NotificationKey), Job>,
     in_flight: HashMap<NotificationKey, Flight>,

@@ -7,6 +7,7 @@ use crate::engine::{Action, Input, Limits};
 use crate::notification::NotSent;
 use crate::outcome::Verdict;
 use crate::schedule::Schedule;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -170,12 +171,30 @@ fn hung_retries_hold_a_quarter_of_a_lane_at_most_while_first_attempts_wait() {
             world.hand_in(job);
         }
     }
+    world.run(SECOND);
     let seen = world.starts.len();
     world.run(20 * SECOND);
     let second_round = &world.starts[seen..];
     assert!(!second_round.is_empty());
     let retries = second_round.iter().filter(|start| start.number == 2).count();
     assert_eq!(retries, 8, "of {}", second_round.len());
+}
+
+#[test]
+fn what_is_answered_together_is_not_followed_together() {
+    let mut world = World::new(Limits::default());
+    world.receivers.insert(1, Receiver { millis: 20, reply: Reply::Status(200) });
+    world.stored(1, 20_000, 1);
+    world.run(10 * SECOND);
+    let seen = &world.starts[world.starts.len() / 2..];
+    let mut starts = BTreeMap::<_, usize>::new();
+    for start in seen {
+        *starts.entry(start.at).or_default() += 1;
+    }
+    let most = starts.values().max().unwrap();
+    assert!(*most <= 4, "{most} in a millisecond");
+    let rate = seen.len() * 1_000 / usize::try_from(seen.last().unwrap().at.since(seen[0].at).as_millis()).unwrap();
+    assert!(rate > 1_500, "32 in flight for 20 ms each make 1,600 a second, not {rate}");
 }
 
 #[test]
