@@ -4,7 +4,7 @@ use super::SqliteStore;
 use super::fault::Fault;
 use super::listing::Unlisted;
 use super::rows::{partner_keys, status};
-use super::writer::Session;
+use super::session::Session;
 use crate::seal::{PartnerKeys, Place};
 use crate::{Accept, Accepted, Error, Fate};
 use capa_webhooks_core::id::{LifeId, NotificationId, NotificationKey, PartnerId};

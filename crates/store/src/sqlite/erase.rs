@@ -9,7 +9,7 @@ use super::SqliteStore;
 use super::accept::{NO_LIFE, not_sent_fact};
 use super::fault::Fault;
 use super::rows::sql_count;
-use super::writer::Session;
+use super::session::Session;
 use crate::{Erased, Error};
 use capa_webhooks_core::id::{NotificationId, NotificationKey, PartnerId};
 use capa_webhooks_core::notification::{NotSent, Status};

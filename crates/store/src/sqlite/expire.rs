@@ -9,7 +9,7 @@ use super::accept::status_of;
 use super::detail::oldest_pending;
 use super::fault::Fault;
 use super::rows::sql_count;
-use super::writer::Session;
+use super::session::Session;
 use crate::{Error, Expired, Expiry};
 use capa_webhooks_core::id::{NotificationId, NotificationKey, PartnerId};
 use capa_webhooks_core::notification::Status;

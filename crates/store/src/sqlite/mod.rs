@@ -1,6 +1,6 @@
 //! The embedded engine: everything in one SQLite file.
 //!
-//! One thread writes (`writer.rs`), with group commit over every kind of work; a few connections read (`readers.rs`),
+//! One thread writes (`writer.rs`, `session.rs`), with group commit over every kind of work; a few connections read (`readers.rs`),
 //! short and beside it; one thread copies the log (`checkpoint.rs`). What an event needs sealed or hashed is sealed and
 //! hashed in the calling task, so that the writer thread does nothing but SQLite. The tables stand in `migrations/`, the checks at the door in [`open`](SqliteStore::open),
 //! and each method with its SQL in a file of its own:
@@ -44,6 +44,7 @@ mod retry;
 mod rows;
 mod schema;
 mod search;
+mod session;
 mod writer;
 
 #[cfg(test)]
@@ -64,9 +65,10 @@ use capa_webhooks_core::time::Timestamp;
 use fault::Fault;
 use gather::Urgency;
 use readers::Readers;
+use session::Session;
 use std::fs::File;
 use std::sync::{Arc, Mutex};
-use writer::{Session, Writer};
+use writer::Writer;
 
 /// A store in one SQLite file. Dropping it finishes what was begun and closes the file.
 pub struct SqliteStore {

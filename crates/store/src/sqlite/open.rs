@@ -3,7 +3,8 @@
 use super::checkpoint::{Checkpoints, MARKS, STEP};
 use super::fault::Fault;
 use super::readers::Readers;
-use super::writer::{Session, Writer};
+use super::session::Session;
+use super::writer::Writer;
 use super::{SqliteStore, copy, listing, schema, search};
 use crate::Error;
 use crate::copy::{COPYING, unfinished};
@@ -120,29 +121,10 @@ impl SqliteStore {
         check_version()?;
         make_folder(path)?;
         let lock = lock(path)?;
-        let disk = options.disk;
-        let mut conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE, disk)?;
-        prepare(&mut conn, options.master_key.id(), disk).map_err(|fault| cannot_open(path, fault))?;
-        check_key(&conn, path, &options.master_key)?;
-        if copy::mark(&conn, COPYING).map_err(|fault| cannot_open(path, fault))?.is_some() {
-            return Err(unfinished(&format!("the store {}", path.display())));
-        }
-        let thread = |error: std::io::Error| cannot_open(path, Error::Failed(error.to_string()).into());
-        let copier = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE, disk)?;
-        copier.pragma_update(None, "synchronous", disk.synchronous).map_err(|error| cannot_open(path, error.into()))?;
-        let marks =
-            (0..MARKS).map(|_| connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY, disk)).collect::<Result<_, _>>()?;
-        let file = match disk.vfs {
-            None => Some(Arc::new(File::open(path).map_err(thread)?)),
-            Some(_) => None,
-        };
-        let checkpoints =
-            Checkpoints::start(copier, marks, file.clone(), disk.step, options.stopwatch.clone()).map_err(thread)?;
-        let search = search::Shape { row: options.search_row, fan_in: options.fan_in };
-        let session =
-            Session::new(conn, checkpoints, options.run_length, search).map_err(|fault| cannot_open(path, fault))?;
-        let readers = Readers::open(path, disk, options.readers).map_err(|fault| cannot_open(path, fault))?;
-        let writer = Writer::start(session, options.stopwatch, options.on_commit).map_err(thread)?;
+        let (session, file) = begin_session(path, &options)?;
+        let readers = Readers::open(path, options.disk, options.readers).map_err(|fault| cannot_open(path, fault))?;
+        let writer = Writer::start(session, options.stopwatch, options.on_commit)
+            .map_err(|error| cannot_open(path, Error::Failed(error.to_string()).into()))?;
         Ok(Self {
             writer: Some(writer),
             readers,
@@ -190,6 +172,31 @@ impl SqliteStore {
         let conn = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY, Disk::default())?;
         schema::master_key_id(&conn).map_err(|fault| cannot_open(path, fault))
     }
+}
+
+/// What the writer works with, on a file that is made if there is none; and the file itself, where it is a plain one.
+pub(super) fn begin_session(path: &Path, options: &Options) -> Result<(Session, Option<Arc<File>>), Error> {
+    let disk = options.disk;
+    let mut conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE, disk)?;
+    prepare(&mut conn, options.master_key.id(), disk).map_err(|fault| cannot_open(path, fault))?;
+    check_key(&conn, path, &options.master_key)?;
+    if copy::mark(&conn, COPYING).map_err(|fault| cannot_open(path, fault))?.is_some() {
+        return Err(unfinished(&format!("the store {}", path.display())));
+    }
+    let failed = |error: std::io::Error| cannot_open(path, Error::Failed(error.to_string()).into());
+    let copier = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE, disk)?;
+    copier.pragma_update(None, "synchronous", disk.synchronous).map_err(|error| cannot_open(path, error.into()))?;
+    let marks = (0..MARKS).map(|_| connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY, disk)).collect::<Result<_, _>>()?;
+    let file = match disk.vfs {
+        None => Some(Arc::new(File::open(path).map_err(failed)?)),
+        Some(_) => None,
+    };
+    let checkpoints =
+        Checkpoints::start(copier, marks, file.clone(), disk.step, options.stopwatch.clone()).map_err(failed)?;
+    let search = search::Shape { row: options.search_row, fan_in: options.fan_in };
+    let session =
+        Session::new(conn, checkpoints, options.run_length, search).map_err(|fault| cannot_open(path, fault))?;
+    Ok((session, file))
 }
 
 /// A connection as all of ours are.

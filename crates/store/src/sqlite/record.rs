@@ -16,7 +16,7 @@ use super::accept::{not_sent_fact, seq_of};
 use super::fault::Fault;
 use super::gather::Urgency;
 use super::rows::AttemptDetail;
-use super::writer::Session;
+use super::session::Session;
 use crate::seal::Place;
 use crate::{Attempt, Error, Happened, Record, Recorded};
 use capa_webhooks_core::id::{LifeId, NotificationKey};

@@ -5,7 +5,7 @@ use super::accept::status_of;
 use super::detail::{detail, summary};
 use super::fault::Fault;
 use super::rows::{corrupt, moment};
-use super::writer::Session;
+use super::session::Session;
 use crate::{Error, Retried, SingleRetry};
 use capa_webhooks_core::id::{NotificationKey, PartnerId};
 use capa_webhooks_core::notification::{

@@ -48,7 +48,7 @@ impl Engine for InFolder {
     }
 }
 
-fn options(key: u8) -> Options {
+pub(super) fn options(key: u8) -> Options {
     Options::new(MasterKey::new([key; 32]), entropy())
 }
 

@@ -9,22 +9,15 @@
 //! rolled back, and [`after_failure`] says what then: refuse everybody, end the process, or apply each piece again in
 //! a transaction of its own, so that only the one at fault fails. That is why work can be applied more than once.
 
-use super::checkpoint::{Checkpoints, within_policy};
-use super::counters::Counters;
+use super::checkpoint::within_policy;
 use super::fault::{AfterFailure, Fault, after_failure};
 use super::gather::{Gathered, Urgency};
-use super::listing::{Listing, Part, Unlisted};
-use super::open::{BUSY_TIMEOUT, Commit};
-use super::pending::{Committed, Pending};
-use super::recent::Recent;
-use super::search::{Search, Shape};
+use super::listing::Part;
+use super::open::Commit;
+use super::pending::Committed;
+use super::session::Session;
 use crate::Error;
-use capa_webhooks_core::id::{LifeId, NotificationKey, PartnerId};
-use capa_webhooks_core::notification::Status;
-use rusqlite::Connection;
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -52,7 +45,7 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn start(session: Session, stopwatch: Stopwatch, on_commit: OnCommit) -> std::io::Result<Self> {
         let (sender, receiver) = channel();
-        let pending = session.pending.committed_count();
+        let pending = session.pending();
         let thread = std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || {
             let _guard = EndOnPanic;
             serve(session, &receiver, &stopwatch, &on_commit);
@@ -129,224 +122,6 @@ impl<T: Send, F: FnMut(&mut Session) -> Result<T, Fault> + Send> Work for Reques
     }
 }
 
-/// The writing connection, and what it remembers of the store. Nobody else writes.
-pub(super) struct Session {
-    pub(super) conn: Connection,
-    /// The `seq` of the newest notification. Only ever rises, also when a batch is rolled back.
-    seq: i64,
-    /// Pages in the log, as of the last commit.
-    log_pages: Arc<AtomicUsize>,
-    pub(super) checkpoints: Checkpoints,
-    wipe_log: bool,
-    partners: HashMap<PartnerId, bool>,
-    lives: HashMap<LifeId, bool>,
-    listing: Listing,
-    counters: Counters,
-    recent: Recent,
-    pending: Pending,
-}
-
-impl Session {
-    pub(super) fn new(
-        mut conn: Connection,
-        checkpoints: Checkpoints,
-        run_length: usize,
-        search: Shape,
-    ) -> Result<Self, Fault> {
-        let log_pages = Arc::new(AtomicUsize::new(0));
-        let counter = Arc::clone(&log_pages);
-        // Setting the hook also switches off SQLite's own checkpoints, which use it.
-        conn.wal_hook(Some(move |_: &mut _, pages: i32| {
-            counter.store(usize::try_from(pages).unwrap_or(0), Ordering::Relaxed);
-            Ok(())
-        }))?;
-        let seq = conn.query_row(
-            "SELECT max(coalesce((SELECT max(seq) FROM notifications), 0),
-                        coalesce((SELECT value FROM meta WHERE name = 'seq'), 0))",
-            [],
-            |row| row.get(0),
-        )?;
-        let listing = Listing::load(&conn, run_length, Search::new(search))?;
-        let pending = Pending::load(&conn)?;
-        let (partners, lives, counters, recent) = <_>::default();
-        Ok(Self {
-            conn,
-            seq,
-            log_pages,
-            checkpoints,
-            wipe_log: false,
-            partners,
-            lives,
-            listing,
-            counters,
-            recent,
-            pending,
-        })
-    }
-
-    /// The next notification's place in the order of commits.
-    pub(super) fn next_seq(&mut self) -> i64 {
-        self.seq += 1;
-        self.seq
-    }
-
-    /// The newest notification's place in the order of commits.
-    pub(super) fn seq(&self) -> i64 {
-        self.seq
-    }
-
-    /// Whether the partner exists and is not being erased.
-    pub(super) fn is_active(&mut self, partner: PartnerId) -> Result<bool, Fault> {
-        if let Some(known) = self.partners.get(&partner) {
-            return Ok(*known);
-        }
-        let mut statement = self.conn.prepare_cached("SELECT 1 FROM partners WHERE id = ?1 AND state = 'active'")?;
-        let active = statement.exists([partner.as_bytes()])?;
-        self.partners.insert(partner, active);
-        Ok(active)
-    }
-
-    /// Whether the life has begun and not ended.
-    pub(super) fn is_alive(&mut self, life: LifeId) -> Result<bool, Fault> {
-        if let Some(known) = self.lives.get(&life) {
-            return Ok(*known);
-        }
-        let mut statement = self.conn.prepare_cached("SELECT 1 FROM nodes WHERE life = ?1 AND ended_at IS NULL")?;
-        let alive = statement.exists([life.as_bytes()])?;
-        self.lives.insert(life, alive);
-        Ok(alive)
-    }
-
-    /// To be called by whatever changes partners or lives.
-    pub(super) fn forget(&mut self) {
-        self.partners.clear();
-        self.lives.clear();
-    }
-
-    /// To be called with every notification that is written.
-    pub(super) fn accepted(&mut self, row: Unlisted, status: Status) {
-        self.pending.moved(None, Some(status));
-        self.recent.accepted(row.key, row.seq, status);
-        self.listing.accepted(row);
-    }
-
-    /// The `seq` of a notification, if it is remembered.
-    pub(super) fn remembered_seq(&self, key: NotificationKey) -> Option<i64> {
-        self.recent.seq(key)
-    }
-
-    /// To be called when a notification goes from one status to another, or (to none) before it is removed.
-    pub(super) fn moved(
-        &mut self,
-        key: NotificationKey,
-        seq: i64,
-        from: Status,
-        to: Option<Status>,
-    ) -> Result<(), Fault> {
-        self.pending.moved(Some(from), to);
-        self.recent.moved(key, to);
-        self.counters.moved(&self.conn, &self.listing, (key, seq), from, to)
-    }
-
-    /// Whether a notification has its row in `listed`.
-    pub(super) fn is_listed(&self, key: NotificationKey, seq: i64) -> Result<bool, Fault> {
-        self.listing.holds(&self.conn, key, seq)
-    }
-
-    /// Brings the lists up to everything that was accepted in earlier transactions.
-    pub(super) fn list_all(&mut self) -> Result<(), Fault> {
-        self.listing.list_all(&self.conn, &mut self.counters, &mut self.recent)
-    }
-
-    fn begin(&mut self) -> Result<(), Fault> {
-        self.conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-        Ok(())
-    }
-
-    fn commit(&mut self) -> Result<(), Fault> {
-        self.conn.prepare_cached("COMMIT")?.execute([])?;
-        Ok(())
-    }
-
-    /// Undoes the open transaction, if there is one: SQLite has undone it already after some failures.
-    fn roll_back(&mut self) {
-        if !self.conn.is_autocommit()
-            && let Err(error) = self.conn.execute_batch("ROLLBACK")
-        {
-            end_process("rolling back", &error.into());
-        }
-        self.forget();
-        self.listing.rolled_back();
-        self.counters.rolled_back();
-        self.recent.rolled_back();
-        self.pending.rolled_back();
-    }
-
-    /// Applies the batch, or does something for the lists if it is empty, and what comes while nobody waits for it.
-    fn apply_all(&mut self, batch: &mut Vec<Box<dyn Work>>, mut inflow: Option<&mut Inflow<'_>>) -> Result<(), Fault> {
-        self.begin()?;
-        let (mut applied, mut rows) = (0, 0);
-        if batch.is_empty() {
-            self.listing.list_some(&self.conn, (&mut self.counters, &mut self.recent), Part::Owed)?;
-            // Whoever comes may have all listed that there is.
-            if self.listing.has_ended_run() {
-                inflow = None;
-            }
-        }
-        loop {
-            for work in &mut batch[applied..] {
-                work.apply(self)?;
-                rows += work.rows();
-            }
-            applied = batch.len();
-            let Some(inflow) = &mut inflow else { break };
-            batch.append(&mut inflow.further());
-            if batch.len() == applied && inflow.is_worth_waiting() {
-                // Whoever comes is not to wait for these pages.
-                self.conn.cache_flush()?;
-                batch.append(&mut inflow.wait());
-            }
-            if batch.len() == applied {
-                break;
-            }
-        }
-        self.list_and_commit(Part::Beside(rows))
-    }
-
-    /// Does something for the lists in a transaction of its own.
-    fn list(&mut self, part: Part) -> Result<(), Fault> {
-        self.begin()?;
-        self.list_and_commit(part)
-    }
-
-    fn list_and_commit(&mut self, part: Part) -> Result<(), Fault> {
-        self.listing.list_some(&self.conn, (&mut self.counters, &mut self.recent), part)?;
-        self.counters.write(&self.conn)?;
-        self.commit()?;
-        self.listing.committed();
-        self.pending.committed();
-        Ok(())
-    }
-
-    /// Pages in the log.
-    pub(super) fn log_pages(&self) -> usize {
-        self.log_pages.load(Ordering::Relaxed)
-    }
-
-    /// After this batch, copy the whole log and cut it to nothing, so that nothing that was erased stays in it.
-    pub(super) fn wipe_log_afterwards(&mut self) {
-        self.wipe_log = true;
-    }
-
-    /// Where a read or a checkpoint goes on, the log stays, and wiping it is tried again after the next batch.
-    fn wipe_log(&mut self) -> Result<(), Fault> {
-        self.checkpoints.release_marks();
-        self.conn.busy_timeout(Duration::ZERO)?;
-        self.wipe_log = self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
-        Ok(self.conn.busy_timeout(BUSY_TIMEOUT)?)
-    }
-}
-
 /// What comes to the writer.
 struct Inflow<'a> {
     gathered: Gathered<Box<dyn Work>>,
@@ -408,7 +183,7 @@ fn serve(mut session: Session, queue: &Receiver<Box<dyn Work>>, stopwatch: &Stop
     let mut lists = true;
     loop {
         let mut batch = inflow.next();
-        let list = batch.is_empty() && lists && session.listing.is_due();
+        let list = batch.is_empty() && lists && session.owes_lists();
         if batch.is_empty() && !list {
             match queue.recv_timeout(if inflow.gathered.is_empty() { patience } else { LULL }) {
                 Ok(work) => {
@@ -416,7 +191,7 @@ fn serve(mut session: Session, queue: &Receiver<Box<dyn Work>>, stopwatch: &Stop
                     continue;
                 }
                 Err(_) if !inflow.gathered.is_empty() => batch = inflow.gathered.rest(),
-                Err(RecvTimeoutError::Timeout) if session.listing.is_behind() => {
+                Err(RecvTimeoutError::Timeout) if session.is_behind() => {
                     lists = list_by_itself(&mut session, Part::Idle(IDLE_ROWS));
                     patience = if lists { IDLE_PAUSE } else { IDLE };
                 }
@@ -428,11 +203,7 @@ fn serve(mut session: Session, queue: &Receiver<Box<dyn Work>>, stopwatch: &Stop
             patience = IDLE;
             lists = run(&mut session, batch, Some(&mut inflow), stopwatch, on_commit);
         }
-        let pages = session.log_pages();
-        session.checkpoints.between_batches(&session.conn, pages);
-        if session.wipe_log {
-            within_policy("wiping the log", session.wipe_log());
-        }
+        session.look_after_log();
     }
 }
 
@@ -447,6 +218,37 @@ fn list_by_itself(session: &mut Session, part: Part) -> bool {
     well
 }
 
+/// Applies the batch, or does something for the lists if it is empty, and what comes while nobody waits for it.
+fn apply(
+    session: &mut Session,
+    batch: &mut Vec<Box<dyn Work>>,
+    mut inflow: Option<&mut Inflow<'_>>,
+) -> Result<(), Fault> {
+    session.begin()?;
+    if batch.is_empty() && !session.list_owed()? {
+        inflow = None;
+    }
+    let (mut applied, mut rows) = (0, 0);
+    loop {
+        for work in &mut batch[applied..] {
+            work.apply(session)?;
+            rows += work.rows();
+        }
+        applied = batch.len();
+        let Some(inflow) = &mut inflow else { break };
+        batch.append(&mut inflow.further());
+        if batch.len() == applied && inflow.is_worth_waiting() {
+            // Whoever comes is not to wait for these pages.
+            session.flush()?;
+            batch.append(&mut inflow.wait());
+        }
+        if batch.len() == applied {
+            break;
+        }
+    }
+    session.list_and_commit(Part::Beside(rows))
+}
+
 /// Makes the batch durable, or not, and answers every caller. Without a batch it is the lists that something is done for;
 /// whether that went well.
 fn run(
@@ -458,7 +260,7 @@ fn run(
 ) -> bool {
     let begun = stopwatch();
     let for_lists = batch.is_empty();
-    let Err(fault) = session.apply_all(&mut batch, inflow.as_deref_mut()) else {
+    let Err(fault) = apply(session, &mut batch, inflow.as_deref_mut()) else {
         let waited = inflow.map_or(0, |inflow| std::mem::take(&mut inflow.waited));
         let took = Duration::from_micros(stopwatch().saturating_sub(begun).saturating_sub(waited));
         if !batch.is_empty() {
@@ -514,5 +316,58 @@ impl Drop for EndOnPanic {
             tracing::error!("a thread of the store panicked: the process ends; start it again");
             std::process::abort();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::listing::Unlisted;
+    use super::super::open::{Options, begin_session};
+    use super::super::tests::options;
+    use super::*;
+    use capa_webhooks_core::id::{NotificationId, NotificationKey, PartnerId};
+    use capa_webhooks_core::notification::Status;
+
+    const EVENTS: u8 = 8;
+
+    /// A run of events for so many partners is accepted and the writer begins to list it, while a retention comes that
+    /// lists all that there is. Whether they share a transaction, and how many entries the search has then.
+    fn listed_beside_a_retention(partners: u8) -> (bool, u64) {
+        let folder = tempfile::tempdir().unwrap();
+        let options = Options { run_length: usize::from(EVENTS), ..options(7) };
+        let (mut session, _file) = begin_session(&folder.path().join("store.db"), &options).unwrap();
+        session.begin().unwrap();
+        for number in 0..EVENTS {
+            let partner = PartnerId::v4([number % partners; 16]);
+            let key = NotificationKey { partner, id: NotificationId::v4([number; 16]) };
+            let (seq, event) = (session.next_seq(), "user.verified".into());
+            let row = Unlisted { key, seq, event, accepted_at: 0, transaction_hash: None, user_hash: seq };
+            session.accepted(row, Status::Sent);
+        }
+        session.list_and_commit(Part::Beside(usize::from(EVENTS))).unwrap();
+        assert!(session.owes_lists());
+
+        let (sender, queue) = channel::<Box<dyn Work>>();
+        let (stopwatch, on_commit) = (&options.stopwatch, &options.on_commit);
+        let mut inflow = Inflow { gathered: Gathered::new(), queue: &queue, stopwatch, waited: 0 };
+        let batch = inflow.next();
+        let (reply, mut answer) = oneshot::channel();
+        let apply = |session: &mut Session| session.list_all();
+        sender.send(Box::new(Request { urgency: Urgency::Now, rows: 1, apply, done: None, reply })).unwrap();
+        assert!(run(&mut session, batch, Some(&mut inflow), stopwatch, on_commit));
+        let shared = answer.try_recv().is_ok();
+        if !shared {
+            let batch = inflow.next();
+            assert!(run(&mut session, batch, Some(&mut inflow), stopwatch, on_commit));
+            answer.try_recv().unwrap().unwrap();
+        }
+        let entries = "SELECT sum(length(entries)) / 12 FROM search";
+        (shared, session.conn.query_row(entries, [], |row| row.get(0)).unwrap())
+    }
+
+    #[test]
+    fn nobody_shares_the_transaction_that_ends_a_run() {
+        assert_eq!(listed_beside_a_retention(EVENTS), (true, u64::from(EVENTS)), "one event of eight was listed");
+        assert_eq!(listed_beside_a_retention(1), (false, u64::from(EVENTS)), "those of one partner are listed at once");
     }
 }
