@@ -1,7 +1,8 @@
 //! The writing connection, and what it remembers of the store from one transaction to the next.
 //!
 //! What is remembered follows the transactions: each part is told of what is written, of the commit, and of a rollback,
-//! after which it stands where it stood at the last commit.
+//! after which it stands where it stood at the last commit, or is read anew. Only `seq` goes on rising. What goes into a
+//! transaction and who is answered is not decided here, but in `writer.rs`.
 
 use super::checkpoint::{Checkpoints, within_policy};
 use super::counters::Counters;
@@ -227,7 +228,7 @@ impl Session {
         self.wipe_log = true;
     }
 
-    /// To be called between batches: wipes the log, if that was asked for, and copies some of it.
+    /// To be called between batches: has some of the log copied, and wipes it if that was asked for.
     pub(super) fn look_after_log(&mut self) {
         self.checkpoints.between_batches(&self.conn, self.log_pages());
         if self.wipe_log {
