@@ -126,8 +126,8 @@ impl Fate {
     fn draw(random: &mut Random, changes: usize) -> Self {
         match random.below(8) {
             0 | 1 => Self::Nothing,
-            2 => Self::Everything,
-            3 | 4 => Self::First(random.below(changes)),
+            2 | 3 => Self::Everything,
+            4 | 5 => Self::First(random.below(changes)),
             _ => Self::Each(1 + random.below(7)),
         }
     }

@@ -96,6 +96,9 @@ impl Disk {
         let mut state = self.state();
         let moment = state.moment(handle);
         // A cut within a sync finds some of it done: what survives is drawn from what was not synced yet.
+        if state.cut_in_sync_from.is_some_and(|from| from <= state.steps + 1) {
+            state.cut_at = Some(state.steps + 1);
+        }
         self.step(&mut state, moment);
         if state.is_breaking(Broken::Sync) {
             let State { files, random, sector, .. } = &mut *state;

@@ -82,6 +82,7 @@ struct State {
     /// Calls that change something, so far.
     steps: u64,
     cut_at: Option<u64>,
+    cut_in_sync_from: Option<u64>,
     /// Bytes by which files may still grow.
     room: Option<usize>,
     /// The call that fails, after so many of its kind, and where what is left is put then.
@@ -110,6 +111,7 @@ impl Disk {
             open: 0,
             steps: 0,
             cut_at: None,
+            cut_in_sync_from: None,
             room: None,
             breaks: None,
             left: None,
@@ -139,6 +141,13 @@ impl Disk {
     pub fn cut_after(&self, calls: u64) {
         let mut state = self.state();
         state.cut_at = Some(state.steps + 1 + calls);
+    }
+
+    /// Cuts the power at the first sync after so many more calls that change something. Of a commit that was on its way to
+    /// the disk at that moment, all may survive.
+    pub fn cut_in_sync_after(&self, calls: u64) {
+        let mut state = self.state();
+        state.cut_in_sync_from = Some(state.steps + 1 + calls);
     }
 
     /// Cuts the power now, if it is on.
@@ -195,7 +204,7 @@ impl Disk {
     fn cut(&self, state: &mut State, moment: Moment) {
         if !self.is_dark() {
             state.cut = Some((moment, state.survivors()));
-            state.cut_at = None;
+            (state.cut_at, state.cut_in_sync_from) = (None, None);
             self.dark.store(true, Ordering::SeqCst);
         }
     }
