@@ -165,6 +165,13 @@ impl Running {
         found.unwrap_or_default()
     }
 
+    /// What the system says of it, under this name.
+    pub(super) fn status(&self, name: &str) -> String {
+        let all = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
+        let found = all.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        found.expect("the system knows that name").trim().to_owned()
+    }
+
     /// Sends it a signal.
     pub(super) fn signal(&self, name: &str) {
         let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();

@@ -33,3 +33,11 @@ fn both_signals_stop_it_gracefully() {
         assert!(done.err.contains("\"message\":\"stopped\""), "{signal}: {}", done.err);
     }
 }
+
+/// Clearing a huge page would hold up a thread for milliseconds.
+#[test]
+fn it_uses_no_huge_pages() {
+    let place = Place::with_store();
+    let server = place.serve(&[]);
+    assert_eq!(server.running.status("THP_enabled"), "0");
+}
