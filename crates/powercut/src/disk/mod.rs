@@ -81,6 +81,7 @@ struct State {
     open: usize,
     /// Calls that change something, so far.
     steps: u64,
+    /// The call at which the power is cut, and the first at which it is if that is a sync.
     cut_at: Option<u64>,
     cut_in_sync_from: Option<u64>,
     /// Bytes by which files may still grow.
@@ -318,5 +319,21 @@ mod tests {
         assert_eq!((disk.sync(&mut mine), disk.sync(&mut yours), disk.sync(&mut open())), (Ok(()), Ok(()), Ok(())));
         let left = std::fs::read(folder.path().join("log")).expect("it is left behind");
         assert_eq!(left[512..], [2; 512]);
+    }
+
+    #[test]
+    fn a_cut_in_a_sync_waits_for_one_and_comes_before_its_end() {
+        let disk = Disk::new(1);
+        let mut log = disk.open("log", true, true).expect("it opens");
+        disk.sync(&mut log).expect("its name is durable from now on");
+        disk.cut_in_sync_after(1);
+        disk.write(&log, 0, &[1; 512]).expect("there is room");
+        disk.write(&log, 512, &[2; 512]).expect("there is room");
+        assert!(!disk.is_dark(), "a write does not cut it");
+        disk.sync(&mut log).expect("the program does not notice");
+        assert!(disk.is_dark());
+        disk.close(&log);
+        let (_, tally) = disk.power_on();
+        assert_eq!(tally.kept + tally.lost + tally.torn, 2, "nothing was synced yet");
     }
 }
