@@ -233,8 +233,9 @@ pub(super) fn prepare(conn: &mut Connection, key: MasterKeyId, disk: Disk) -> Re
     conn.pragma_update(None, "foreign_keys", true)?;
     // What is deleted is overwritten where it lies, so that a destroyed data key is not found in the file.
     conn.pragma_update_and_check(None, "secure_delete", "FAST", |_| Ok(()))?;
-    // 16 MiB. Not more: a commit after which the tree was balanced looks through every cached page once.
-    conn.pragma_update(None, "cache_size", -16_384)?;
+    // 4 MiB, which hold what changes again and again. Not more: a commit after which a tree was balanced looks through every
+    // cached page once. What else is read comes from the system's own cache.
+    conn.pragma_update(None, "cache_size", -4_096)?;
     schema::migrate(conn, key)
 }
 
