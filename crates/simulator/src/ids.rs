@@ -10,9 +10,12 @@ pub(crate) fn life(number: usize) -> LifeId {
     LifeId::from_bytes((number as u128).to_be_bytes())
 }
 
+pub(crate) fn partner(number: usize) -> PartnerId {
+    PartnerId::from_bytes((number as u128).to_be_bytes())
+}
+
 pub(crate) fn notification(partner: usize, number: usize) -> NotificationKey {
-    let id = NotificationId::from_bytes((number as u128).to_be_bytes());
-    NotificationKey { partner: PartnerId::from_bytes((partner as u128).to_be_bytes()), id }
+    NotificationKey { partner: self::partner(partner), id: NotificationId::from_bytes((number as u128).to_be_bytes()) }
 }
 
 /// The number that an id was made of.

@@ -35,7 +35,7 @@ pub enum Rule {
     Early,
     /// A recorded outcome is what was seen, and a late acknowledgement settles.
     Honest,
-    /// No lane and no node has more in flight than its limit.
+    /// No lane and no node has more in flight than its limit, or starts more than its rate allows.
     Limits,
     /// The engine's counters agree with what it asked for and was told.
     Counters,

@@ -3,7 +3,7 @@
 //! The real step machine of `core` runs here unchanged, driven as the server drives it, against a model store, a seeded
 //! network and receivers that misbehave in every way. Processes crash between any two steps, stand still for longer
 //! than their lease and come back, and stop in good order; the store is away, stalls, commits and loses the answer, or
-//! commits late; partners lose their URL and get it back. All that a seed does follows from its number, so a seed that
+//! commits late; partners lose their URL and get it back, and change their limits. All that a seed does follows from its number, so a seed that
 //! found a fault finds it again.
 //!
 //! After every step a judge that keeps its own history checks the invariants of `ARCHITECTURE.md` ([`Rule`]). In the end
@@ -17,8 +17,9 @@
 //! | `weather` | how much of which fault a seed has |
 //! | `judge` | the promises |
 //!
-//! Not simulated: changes of partners' own limits, rates, erasing, the SQL (the conformance suite judges it against a model of its own), HTTP, and clocks that differ
-//! between nodes. Leases of several nodes are modelled as designed; [`Options::nodes`] says what differs.
+//! Not simulated: erasing, a partner's limits shared out among nodes, the SQL (the conformance suite judges it against a
+//! model of its own), HTTP, and clocks that differ between nodes. Leases of several nodes are modelled as designed;
+//! [`Options::nodes`] says what differs.
 
 mod ids;
 mod judge;

@@ -36,6 +36,8 @@ pub enum Sabotage {
     OneAttemptMore,
     /// The engine is given larger limits than are in force.
     LimitsIgnored,
+    /// The engine is not told of rates.
+    RateIgnored,
     /// The store loses the fact of a settled notification now and then, and says that it was recorded.
     FactLost,
     /// The store leaves the queue row of a settled notification now and then.
@@ -58,7 +60,7 @@ pub enum Sabotage {
 
 impl Sabotage {
     /// Every fault, with the number of nodes among which it shows.
-    pub const ALL: [(Self, usize); 17] = [
+    pub const ALL: [(Self, usize); 18] = [
         (Self::PromiseBeforeCommit, 1),
         (Self::OutcomesDropped, 1),
         (Self::AttemptDropped, 1),
@@ -67,6 +69,7 @@ impl Sabotage {
         (Self::ClockAhead, 1),
         (Self::OneAttemptMore, 1),
         (Self::LimitsIgnored, 1),
+        (Self::RateIgnored, 1),
         (Self::FactLost, 1),
         (Self::RowLeft, 1),
         (Self::DeadRowsKept, 1),

@@ -25,6 +25,10 @@ pub struct Report {
     pub not_sent: u64,
     /// POSTs.
     pub attempts: u64,
+    /// Attempts under a partner's rate, and times that a partner chose other limits.
+    pub rated: u64,
+    /// See `rated`.
+    pub choices: u64,
     /// POSTs that repeated one that had been received or begun before.
     pub duplicates: u64,
     /// New cycles that partners asked for.
@@ -69,6 +73,8 @@ impl AddAssign<&Self> for Report {
         self.failed += other.failed;
         self.not_sent += other.not_sent;
         self.attempts += other.attempts;
+        self.rated += other.rated;
+        self.choices += other.choices;
         self.duplicates += other.duplicates;
         self.manual_retries += other.manual_retries;
         self.lives += other.lives;
@@ -90,7 +96,11 @@ impl fmt::Display for Report {
             "notifications  {:>12}   {} sent, {} failed, {} not sent; {} retries by hand",
             self.notifications, self.sent, self.failed, self.not_sent, self.manual_retries
         )?;
-        writeln!(f, "attempts       {:>12}   {} repeated one made before", self.attempts, self.duplicates)?;
+        writeln!(
+            f,
+            "attempts       {:>12}   {} repeated one made before; {} under a rate, {} changes of limits",
+            self.attempts, self.duplicates, self.rated, self.choices
+        )?;
         writeln!(f, "lives          {:>12}   {} died or ended, {} pauses", self.lives, self.deaths, self.pauses)?;
         write!(
             f,

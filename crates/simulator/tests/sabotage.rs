@@ -14,7 +14,7 @@ fn breaks(sabotage: Sabotage) -> &'static [Rule] {
         Sabotage::SentTwice => &[Rule::Duplicate, Rule::Owned],
         Sabotage::ClockAhead => &[Rule::Early],
         Sabotage::OneAttemptMore => &[Rule::TooMany],
-        Sabotage::LimitsIgnored => &[Rule::Limits],
+        Sabotage::LimitsIgnored | Sabotage::RateIgnored => &[Rule::Limits],
         Sabotage::FactLost | Sabotage::RowLeft => &[Rule::OneTruth],
         Sabotage::DeadRowsKept => &[Rule::Freed],
         Sabotage::OwnerIgnored => &[Rule::TooMany, Rule::Owned, Rule::OneTruth],

@@ -20,6 +20,7 @@ fn one_node_on_the_embedded_store_keeps_its_promises() {
     println!("{total}");
     assert!(total.sent > 0 && total.failed > 0 && total.not_sent > 0, "{total}");
     assert!(total.deaths > SEEDS && total.pauses > 0 && total.manual_retries > 0 && total.duplicates > 0, "{total}");
+    assert!(total.rated > SEEDS && total.choices > SEEDS, "{total}");
     assert_eq!((total.in_doubt, total.taken_up), (0, 0), "the embedded store leaves no doubt");
 }
 

@@ -135,7 +135,7 @@ impl Lane {
         let job = if self.is_turn_of_retry() { self.retries.pop_front() } else { self.first.pop_front() }?;
         *self.class(&job) += 1;
         if let Some(bucket) = &mut self.bucket {
-            bucket.take();
+            bucket.take(now);
         }
         self.pace.start(now);
         Some(job)

@@ -42,8 +42,10 @@ impl Bucket {
         (missing > 0).then(|| now.plus(Duration::from_millis(missing.div_ceil(self.per_milli()))))
     }
 
-    /// Takes a token.
-    pub(super) fn take(&mut self) {
+    /// Takes a token. What has come since the bucket was last looked at comes first, and no more than it holds: an attempt
+    /// may have waited for a slot meanwhile.
+    pub(super) fn take(&mut self, now: Timestamp) {
+        self.fill(now);
         self.level = self.level.saturating_sub(TOKEN);
     }
 
@@ -85,7 +87,7 @@ mod tests {
             match bucket.next(now) {
                 Some(next) => now = next,
                 None => {
-                    bucket.take();
+                    bucket.take(now);
                     taken += 1;
                 }
             }
@@ -108,7 +110,7 @@ mod tests {
     fn slow_rates_are_exact_too() {
         for (thousandths, millis) in [(10, 100_000), (333, 3_004), (500, 2_000), (1_500, 667)] {
             let mut bucket = Bucket::new(RateLimit::from_thousandths(thousandths).unwrap(), START);
-            bucket.take();
+            bucket.take(START);
             assert_eq!(bucket.next(START), Some(START.plus(Duration::from_millis(millis))), "{thousandths}");
         }
     }
@@ -120,7 +122,7 @@ mod tests {
             let later = START.plus(Duration::from_secs(3_600));
             let mut taken = 0;
             while bucket.next(later).is_none() {
-                bucket.take();
+                bucket.take(later);
                 taken += 1;
             }
             assert_eq!(taken, burst);
@@ -128,9 +130,18 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_saved_up_beside_a_token_that_is_taken_late() {
+        let mut bucket = Bucket::new(rate(1), START);
+        assert_eq!(bucket.next(START), None);
+        let later = START.plus(Duration::from_secs(60));
+        bucket.take(later);
+        assert_eq!(bucket.next(later), Some(later.plus(Duration::from_secs(1))));
+    }
+
+    #[test]
     fn a_clock_that_goes_back_stops_nothing_for_long() {
         let mut bucket = Bucket::new(rate(10), START);
-        bucket.take();
+        bucket.take(START);
         let earlier = START.minus(Duration::from_secs(900));
         assert_eq!(bucket.next(earlier), Some(earlier.plus(Duration::from_millis(100))));
     }
@@ -138,7 +149,7 @@ mod tests {
     #[test]
     fn a_token_given_back_can_be_used() {
         let mut bucket = Bucket::new(rate(1), START);
-        bucket.take();
+        bucket.take(START);
         bucket.give_back();
         assert_eq!(bucket.next(START), None);
     }

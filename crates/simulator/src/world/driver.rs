@@ -8,9 +8,9 @@ use crate::ids;
 use crate::judge::{Breach, Checked, Rule};
 use crate::options::Sabotage;
 use crate::receiver::Fate;
-use capa_webhooks_core::engine::words::{Attempt, Claim, Job, LaneLimits, Recorded};
+use capa_webhooks_core::engine::words::{Attempt, Claim, Job, Recorded};
 use capa_webhooks_core::engine::{Action, Engine, Input, Wanted};
-use capa_webhooks_core::id::{LifeId, PartnerId};
+use capa_webhooks_core::id::LifeId;
 use capa_webhooks_core::outcome::{Verdict, judge};
 use capa_webhooks_core::schedule::Schedule;
 use capa_webhooks_core::settings::AckRule;
@@ -30,10 +30,7 @@ impl World {
                 Ok(())
             }
             Report::Answered(asked, answer) => self.answered(node, life, asked, answer),
-            Report::Limits(partner) => {
-                let limits = own_limits(partner);
-                self.feed(node, life, Input::LaneLimits { partner, limits })
-            }
+            Report::Limits(partner) => self.tell_limits(node, life, partner),
             Report::Post(flight) => self.post(node, life, flight),
             Report::Seen(flight) => self.seen(node, life, flight),
             Report::RecordAgain => {
@@ -148,7 +145,7 @@ impl World {
     }
 
     fn attempt(&mut self, node: usize, life: LifeId, job: Job) -> Checked {
-        let limits = self.limits;
+        let (limits, now) = (self.limits, self.now);
         if self.sabotages(Sabotage::AttemptDropped) {
             return Ok(());
         }
@@ -158,11 +155,18 @@ impl World {
         process.flights.insert(number);
         let lane = process.lanes.entry(job.key.partner).or_default();
         *lane += 1;
-        let most = own_limits(job.key.partner).max_in_flight.unwrap_or(limits.lane_in_flight);
+        let Some(told) = process.told.get_mut(&job.key.partner) else {
+            return Err(Breach::of(Rule::Limits, job.key, "is sent before the limits of its partner are known"));
+        };
+        if !told.starts(now) {
+            return Err(Breach::of(Rule::Limits, job.key, format!("is sent too soon for {:?}", told.limits)));
+        }
+        let (most, rated) = (told.limits.max_in_flight.unwrap_or(limits.lane_in_flight), told.limits.rate.is_some());
         if *lane > most || process.flights.len() > limits.in_flight {
             let text = format!("{lane} in flight in its lane, {} in all", process.flights.len());
             return Err(Breach::of(Rule::Limits, job.key, text));
         }
+        self.report.rated += u64::from(rated);
         self.flights.push(Flight { job, posted: None, cut: false });
         // Looking up the partner and connecting takes a while, and seldom a long one.
         let wait = if self.random.chance(0.02) { self.random.millis(0, 2_000) } else { self.random.millis(0, 5) };
@@ -179,13 +183,13 @@ impl World {
         if self.is_fenced(process) {
             self.note(Some(key), || format!("{} is fenced and does not send", ids::life_name(life)));
             self.report.fenced += 1;
-            self.lands(node, life, flight);
+            self.comes_to_nothing(node, life, flight);
             return self.feed(node, life, Input::Postponed { key });
         }
         let partner = ids::partner_number(key.partner);
         if let Some(reason) = self.store.settings[partner].unsendable() {
             self.note(Some(key), || format!("nowhere to send it: {reason:?}"));
-            self.lands(node, life, flight);
+            self.comes_to_nothing(node, life, flight);
             return self.feed(node, life, Input::Unsendable { key, reason });
         }
         let sent = self.judge.starts(key, turn, life, self.now, &self.store)?;
@@ -225,6 +229,15 @@ impl World {
         }
         let random = self.random.fraction();
         self.feed(node, life, Input::Attempted { key, attempt, verdict, schedule, random })
+    }
+
+    /// The attempt is not made after all.
+    fn comes_to_nothing(&mut self, node: usize, life: LifeId, flight: usize) {
+        let partner = self.flights[flight].job.key.partner;
+        if let Some(told) = self.process(node, life).and_then(|process| process.told.get_mut(&partner)) {
+            told.gives_back();
+        }
+        self.lands(node, life, flight);
     }
 
     /// The attempt reports: it is not in flight any more.
@@ -349,10 +362,4 @@ impl World {
         );
         Err(Breach::general(Rule::Counters, text))
     }
-}
-
-/// What a partner has chosen: every third one has fewer attempts in flight than the operator allows.
-fn own_limits(partner: PartnerId) -> LaneLimits {
-    let number = ids::partner_number(partner);
-    LaneLimits { max_in_flight: number.is_multiple_of(3).then_some(1 + number % 2), rate: None }
 }

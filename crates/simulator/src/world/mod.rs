@@ -10,12 +10,14 @@
 //! | `ingest` | taking events in, and the 202 |
 //! | `process` | beginning a life, standing still, stopping, dying |
 //! | `wishes` | the way to the store and back, and what goes wrong there |
+//! | `limits` | partners' own limits and rates, and whether they are kept to |
 //! | `leases` | heartbeats, fencing, the sweep, taking up what was forgotten |
 //! | `storm` | what befalls the world: crashes, pauses, outages, changes of settings and moods, publishers |
 
 mod driver;
 mod ingest;
 mod leases;
+mod limits;
 mod process;
 mod storm;
 mod wishes;
@@ -29,11 +31,12 @@ use crate::report::Report as Summary;
 use crate::store::{Accept, Store};
 use crate::trace::Trace;
 use crate::weather::Weather;
-use capa_webhooks_core::engine::words::{Job, Record};
+use capa_webhooks_core::engine::words::{Job, LaneLimits, Record};
 use capa_webhooks_core::engine::{Engine, Limits};
 use capa_webhooks_core::id::{LifeId, NotificationKey, PartnerId};
 use capa_webhooks_core::time::Timestamp;
 use leases::Membership;
+use limits::Told;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
@@ -135,6 +138,8 @@ struct Process {
     /// Attempts that have not reported, in all and by lane.
     flights: BTreeSet<usize>,
     lanes: BTreeMap<PartnerId, usize>,
+    /// What it was told of partners' own limits.
+    told: BTreeMap<PartnerId, Told>,
     membership: Membership,
 }
 
@@ -163,6 +168,8 @@ struct Published {
 pub(crate) struct World {
     now: Timestamp,
     random: Random,
+    /// Chance for what partners choose: apart, so that a world without such choices goes its way as if there were none.
+    whims: Random,
     weather: Weather,
     sabotage: Option<Sabotage>,
     /// The limits that the judge holds the engine to.
@@ -172,6 +179,8 @@ pub(crate) struct World {
     store: Store,
     judge: Judge,
     moods: Vec<Mood>,
+    /// The limits that each partner has chosen.
+    chosen: Vec<LaneLimits>,
     queue: BinaryHeap<Reverse<Queued>>,
     queued: u64,
     flights: Vec<Flight>,
@@ -231,6 +240,7 @@ impl World {
             store: Store::new(partners, options.sabotage),
             judge: Judge::new(weather.schedules.clone()),
             moods: (0..partners).map(|_| Mood::any(&mut random)).collect(),
+            chosen: (0..partners).map(limits::chosen_first).collect(),
             queue: BinaryHeap::new(),
             queued: 0,
             flights: Vec::new(),
@@ -247,11 +257,13 @@ impl World {
             report: Summary::default(),
             trace,
             random,
+            whims: Random::new(!seed),
             weather,
         };
         let character = format!("seed {seed}: {:?}", world.weather);
         world.note(None, || character);
         world.brew();
+        world.brew_whims();
         world
     }
 

@@ -49,6 +49,7 @@ impl World {
             full: BTreeSet::new(),
             flights: BTreeSet::new(),
             lanes: BTreeMap::new(),
+            told: BTreeMap::new(),
             membership: Membership::new(self.weather.lease, self.now),
         });
         self.report.lives += 1;

@@ -1,6 +1,7 @@
 //! What befalls the world, drawn from the seed when it begins; and the calm after it, in which everything must settle.
 
 use super::leases::free_within;
+use super::limits::slowest;
 use super::{Event, Published, Report, World};
 use crate::ids::{self, START};
 use crate::judge::{Breach, Checked, Rule};
@@ -35,6 +36,8 @@ pub(super) enum Happening {
     Outage(Duration),
     /// A partner's settings change.
     Change(usize),
+    /// A partner chooses other limits.
+    Limits(usize),
     /// A receiver behaves differently.
     Mood(usize),
     /// Somebody publishes these.
@@ -127,6 +130,7 @@ impl World {
                 self.store.settings[partner] = change;
                 self.note(None, || format!("partner {partner} is now {change:?}"));
             }
+            Happening::Limits(partner) => self.choose(partner),
             Happening::Mood(partner) => {
                 self.moods[partner] = Mood::any(&mut self.random);
                 let mood = self.moods[partner];
@@ -210,7 +214,7 @@ impl World {
         let attempts = 6 * u32::try_from(self.store.rows.len() + hopeful).unwrap_or(u32::MAX);
         let waits = self.limits.near + self.limits.poll * 2;
         let lease = self.weather.lease.map_or(Duration::ZERO, |lease| free_within(lease) * 3);
-        delays + lease + Duration::from_secs(600) + (DEADLINE + waits) * attempts
+        delays + lease + Duration::from_secs(600) + (DEADLINE + waits + slowest(&self.chosen)) * attempts
     }
 
     fn look(&mut self, until: Timestamp) -> Checked {
