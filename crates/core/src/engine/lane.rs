@@ -126,8 +126,17 @@ impl Lane {
 
     /// Until when the lane rests, if it has to: for its rate limit, or for its pace.
     pub(super) fn rests(&mut self, now: Timestamp) -> Option<Timestamp> {
-        let rate = self.bucket.as_mut().and_then(|bucket| bucket.next(now));
+        let rate = self.next_by_rate(now);
         rate.max(self.pace.next(now, self.adapt.limit(), self.average))
+    }
+
+    /// Whether its rate limit allows no attempt now.
+    pub(super) fn waits_for_its_rate(&mut self, now: Timestamp) -> bool {
+        self.next_by_rate(now).is_some()
+    }
+
+    fn next_by_rate(&mut self, now: Timestamp) -> Option<Timestamp> {
+        self.bucket.as_mut().and_then(|bucket| bucket.next(now))
     }
 
     /// Takes the job that goes next, of the class whose turn it is, to be started now.

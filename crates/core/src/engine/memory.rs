@@ -85,7 +85,7 @@ impl Engine {
             self.idle.push_back(partner);
         }
         self.tell_level(partner, now, actions);
-        self.forget_idle_lane();
+        self.forget_idle_lane(now);
     }
 
     /// Whether a retry is kept that is due after `wait`. Retries may not take the room of first attempts, nor those that
@@ -215,15 +215,18 @@ impl Engine {
     }
 
     /// Keeps the number of lanes without work within its bound. A lane that has found work since it was listed is passed
-    /// over once.
-    fn forget_idle_lane(&mut self) {
+    /// over once; one that may not send yet, until it may: as a new lane it might at once.
+    fn forget_idle_lane(&mut self, now: Timestamp) {
         if self.idle.len() <= REMEMBERED {
             return;
         }
         let Some(partner) = self.idle.pop_front() else { return };
         if let Some(lane) = self.lanes.get_mut(&partner) {
-            lane.memory.listed = false;
-            if lane.memory.jobs == 0 {
+            let idle = lane.memory.jobs == 0;
+            lane.memory.listed = idle && lane.waits_for_its_rate(now);
+            if lane.memory.listed {
+                self.idle.push_back(partner);
+            } else if idle {
                 self.lanes.remove(&partner);
             }
         }

@@ -2,11 +2,13 @@
 
 use super::world::{GOOD, HANGS, REFUSES, Receiver, Reply, World, partner};
 use super::{Bench, attempted, attempts, job, per_second};
-use crate::engine::words::LaneLimits;
+use crate::engine::words::{Job, LaneLimits, Recorded};
 use crate::engine::{Action, Input, Limits};
+use crate::id::NotificationKey;
 use crate::notification::NotSent;
 use crate::outcome::Verdict;
 use crate::schedule::Schedule;
+use crate::settings::RateLimit;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,6 +76,30 @@ fn limits_hold_from_the_first_attempt_on() {
     assert_eq!(world.starts.iter().filter(|start| start.of == 1).map(|start| start.in_flight).max(), Some(1));
     assert_eq!(world.started(|of| of == 1), 100);
     assert_eq!(world.started(|of| of == 2), 19, "the first at once, and one every half second");
+}
+
+#[test]
+fn a_lane_is_remembered_for_as_long_as_it_has_to_wait() {
+    let mut bench = Bench::new(Limits::default());
+    let sends = |bench: &mut Bench, of: u16| {
+        let key = NotificationKey { partner: partner(of), ..job(1, 1).key };
+        let starts = attempts(&bench.step(Input::Accepted(Job { key, ..job(1, 1) })));
+        if !starts.is_empty() {
+            let actions = bench.step(attempted(key, Verdict::Acknowledged));
+            bench.recorded(&actions, Recorded::Applied);
+        }
+        !starts.is_empty()
+    };
+    assert!(sends(&mut bench, 1));
+    let limits = LaneLimits { max_in_flight: None, rate: RateLimit::from_thousandths(10) };
+    bench.step(Input::LaneLimits { partner: partner(1), limits });
+    assert!(sends(&mut bench, 1), "one in a hundred seconds");
+    // More partners than are remembered without need.
+    assert!((2..17_000).all(|other| sends(&mut bench, other)));
+    assert_eq!(bench.engine.health(partner(2)), None, "it has nothing to wait for");
+    assert!(!sends(&mut bench, 1));
+    assert_eq!(attempts(&bench.later(99 * SECOND)), []);
+    assert_eq!(attempts(&bench.later(SECOND)).len(), 1);
 }
 
 #[test]
