@@ -3,8 +3,8 @@
 //! The real step machine of `core` runs here unchanged, driven as the server drives it, against a model store, a seeded
 //! network and receivers that misbehave in every way. Processes crash between any two steps, stand still for longer
 //! than their lease and come back, and stop in good order; the store is away, stalls, commits and loses the answer, or
-//! commits late; partners lose their URL and get it back, and change their limits. All that a seed does follows from its number, so a seed that
-//! found a fault finds it again.
+//! commits late; partners lose their URL and get it back, and change their limits. All that a seed does follows from its
+//! number, so a seed that found a fault finds it again.
 //!
 //! After every step a judge that keeps its own history checks the invariants of `ARCHITECTURE.md` ([`Rule`]). In the end
 //! faults stop, and everything that was accepted must settle within a bounded time, with nothing left in memory.

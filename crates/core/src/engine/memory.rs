@@ -24,7 +24,8 @@ use std::time::Duration;
 
 /// What a job is taken to weigh before any was seen, in bytes.
 pub(super) const FIRST_GUESS: usize = 1_024;
-/// So many lanes without work are remembered, for what is known about their receivers.
+/// So many lanes without work are remembered, for what is known about their receivers; more only while they may not send
+/// yet.
 const REMEMBERED: usize = 16_384;
 
 impl Engine {

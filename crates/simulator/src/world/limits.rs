@@ -131,7 +131,7 @@ impl World {
         if self.whims.chance(0.5) { RateLimit::from_thousandths(rate) } else { None }
     }
 
-    /// A partner changes its mind, and all who hold a lane of it are told.
+    /// A partner changes its mind, and every life is told, whether it has a lane of it or not.
     pub(super) fn choose(&mut self, partner: usize) {
         let max_in_flight = self.whims.one_of(&[None, Some(1), Some(2), Some(256)]);
         self.chosen[partner] = LaneLimits { max_in_flight, rate: self.any_rate() };
